@@ -1,0 +1,52 @@
+#include "model/footprint.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/check.h"
+
+namespace espalier {
+
+uint64_t KvBytes(const KvGeometry& kv, int64_t cells) {
+  if (kv.n_planes == 0) {
+    return 0;
+  }
+  const auto used = static_cast<uint64_t>(kv.commits_everything ? kv.capacity : std::min(cells, kv.capacity));
+  const auto planes = static_cast<uint64_t>(kv.n_planes) / 2;
+  const auto plane_sets = {kv.key_bytes_per_cell / planes, kv.value_bytes_per_cell / planes};
+  // Planes lie one behind the other, K first; a page that two planes touch is committed once.
+  uint64_t bytes = 0;
+  uint64_t plane_start = 0;
+  uint64_t committed_end = 0;
+  for (const uint64_t row : plane_sets) {
+    for (uint64_t p = 0; p < planes; ++p) {
+      const uint64_t begin = std::max(RoundDown(plane_start, kv.page_bytes), committed_end);
+      const uint64_t end = RoundUp(plane_start + used * row, kv.page_bytes);
+      if (used > 0 && end > begin) {
+        bytes += end - begin;
+        committed_end = end;
+      }
+      plane_start += static_cast<uint64_t>(kv.capacity) * row;
+    }
+  }
+  return bytes;
+}
+
+Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Workload& workload) {
+  ESPALIER_CHECK(static_cast<size_t>(plan.n_block()) == model.block_bytes.size());
+  ESPALIER_CHECK(plan.whole_blocks_only());
+  Footprint footprint;
+  footprint.weight_bytes = model.global_bytes;
+  footprint.staging_bytes = model.global_staging_bytes;
+  for (int i = 0; i < plan.n_block(); ++i) {
+    if (plan.kept({i})) {
+      footprint.weight_bytes += model.block_bytes[static_cast<size_t>(i)];
+      footprint.staging_bytes = std::max(footprint.staging_bytes, model.block_staging_bytes[static_cast<size_t>(i)]);
+    }
+  }
+  footprint.kv_bytes = static_cast<uint64_t>(plan.kept_attention()) * KvBytes(model.kv, workload.kv_cells);
+  footprint.compute_bytes = model.compute_bytes + model.work_bytes + model.host_bytes;
+  return footprint;
+}
+
+}  // namespace espalier

@@ -1,0 +1,58 @@
+// The footprint: predicted managed_bytes of (plan, workload). Exact integers for weights and KV; the rest are figures
+// measured once per engine configuration (runtime/memory_model fills them in). Tests hold prediction and measurement
+// together for every plan they try.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/plan.h"
+#include "model/workload.h"
+
+namespace espalier {
+
+// KV cache geometry of one attention block, in bytes.
+struct KvGeometry {
+  uint64_t key_bytes_per_cell = 0;    // over all KV heads
+  uint64_t value_bytes_per_cell = 0;
+  int n_planes = 0;                   // 2 * n_head_kv planes [cell][row]; each commits whole pages
+  uint64_t page_bytes = 4096;         // 1 where memory is not paged by us (device buffers)
+  // Cells the cache can hold; a device cache commits all of them at once.
+  int64_t capacity = 0;
+  bool commits_everything = false;
+
+  uint64_t bytes_per_cell() const { return key_bytes_per_cell + value_bytes_per_cell; }
+};
+
+// Everything about one model under one engine configuration that determines its bytes.
+struct MemoryModel {
+  std::vector<uint64_t> block_bytes;    // resident bytes of each block's weights, padding and pages included
+  uint64_t global_bytes = 0;            // embeddings, output head, norms: always resident
+  KvGeometry kv;
+  uint64_t compute_bytes = 0;           // graph buffer: activations, mask, one chunk of logits rows
+  uint64_t work_bytes = 0;              // the backend's own scratch buffer
+  uint64_t host_bytes = 0;              // our host-side buffers: graph metadata, inputs, cell tables
+  // A restored block passes through staging when its buffer type rewrites weights; 0 where it is read in place.
+  std::vector<uint64_t> block_staging_bytes;
+  uint64_t global_staging_bytes = 0;
+};
+
+struct Footprint {
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes = 0;
+  uint64_t compute_bytes = 0;  // graph + work + host buffers
+  uint64_t staging_bytes = 0;  // peak while the plan's blocks are brought in; 0 at rest
+
+  // What is held at rest.
+  uint64_t managed_bytes() const { return weight_bytes + kv_bytes + compute_bytes; }
+  // The peak of the transition that brings in the last block: what a budget has to allow.
+  uint64_t peak_bytes() const { return managed_bytes() + staging_bytes; }
+};
+
+// Bytes of KV for `cells` used cells of one attention block: each plane commits the pages its rows touch.
+uint64_t KvBytes(const KvGeometry& kv, int64_t cells);
+
+// REQUIRES: plan.n_block() == model.block_bytes.size(), plan.whole_blocks_only().
+Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Workload& workload);
+
+}  // namespace espalier

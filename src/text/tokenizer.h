@@ -1,0 +1,48 @@
+// Text to tokens and back, through libllama's vocabulary (loaded with `vocab_only`: no weights). The text layer is
+// the only home of llama.h.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "model/model.h"
+
+namespace espalier {
+
+class Tokenizer {
+ public:
+  // REQUIRES: `model` was validated (it was: that is the only way to get one); its vocabulary is read by libllama.
+  static Result<std::unique_ptr<Tokenizer>> Open(const Model& model);
+  virtual ~Tokenizer() = default;
+
+  // Special tokens are recognised in the text when `parse_special`. `add_special` adds BOS/EOS as the model wants.
+  virtual std::vector<int32_t> Encode(std::string_view text, bool add_special, bool parse_special) const = 0;
+  // The bytes of one token; may be part of a UTF-8 sequence.
+  virtual std::string Piece(int32_t token, bool render_special) const = 0;
+  virtual std::string Decode(std::span<const int32_t> tokens) const = 0;
+
+  virtual int32_t n_vocab() const = 0;
+  virtual int32_t bos() const = 0;  // -1 if the vocabulary has none; likewise eos
+  virtual int32_t eos() const = 0;
+  virtual bool adds_bos() const = 0;
+  virtual bool is_end_of_generation(int32_t token) const = 0;
+
+  // libllama's vocabulary for the rest of this layer (samplers); opaque elsewhere.
+  virtual const void* native_vocab() const = 0;
+};
+
+struct ChatMessage {
+  std::string role;
+  std::string content;
+};
+
+// Renders messages with the model's chat template (one of libllama's built-in templates, found by the model's
+// tokenizer.chat_template; the template itself is never executed). Fails with kUnsupported where there is none.
+Result<std::string> ApplyChatTemplate(const Model& model, std::span<const ChatMessage> messages, bool add_assistant);
+
+}  // namespace espalier
