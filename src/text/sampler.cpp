@@ -1,0 +1,200 @@
+#include "text/sampler.h"
+
+#include <fmt/format.h>
+#include <llama.h>
+
+#include <array>
+#include <cmath>
+#include <exception>
+#include <limits>
+
+#include "base/check.h"
+#include "text/libllama.h"
+
+namespace espalier {
+namespace {
+
+struct SamplerDeleter {
+  void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
+};
+using SamplerPtr = std::unique_ptr<llama_sampler, SamplerDeleter>;
+
+Status CheckRange(const char* name, double value, double lowest, double highest) {
+  if (value >= lowest && value <= highest) {  // false for NaN
+    return Status::Ok();
+  }
+  return InvalidArgument(fmt::format("sampling: {} is {}, expected {} to {}", name, value, lowest, highest));
+}
+
+Status CheckOptions(const SamplerOptions& options, int32_t n_vocab) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  constexpr double kMostTokens = 1 << 20;
+  const auto check = [](const char* name, double value, double lowest, double highest) {
+    return CheckRange(name, value, lowest, highest);
+  };
+  ESPALIER_RETURN_IF_ERROR(check("temperature", options.temperature, -kMost, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("dynatemp_range", options.dynatemp_range, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("dynatemp_exponent", options.dynatemp_exponent, -kMost, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("top_p", options.top_p, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("min_p", options.min_p, -kMost, 1));
+  ESPALIER_RETURN_IF_ERROR(check("typical_p", options.typical_p, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("top_n_sigma", options.top_n_sigma, -kMost, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("xtc_probability", options.xtc_probability, 0, 1));
+  ESPALIER_RETURN_IF_ERROR(check("xtc_threshold", options.xtc_threshold, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("repeat_last_n", options.repeat_last_n, 0, kMostTokens));
+  ESPALIER_RETURN_IF_ERROR(check("repeat_penalty", options.repeat_penalty, 1e-30, 1e30));
+  ESPALIER_RETURN_IF_ERROR(check("presence_penalty", options.presence_penalty, -kMost, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("frequency_penalty", options.frequency_penalty, -kMost, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("dry_multiplier", options.dry_multiplier, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("dry_base", options.dry_base, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("dry_allowed_length", options.dry_allowed_length, 0, kMostTokens));
+  ESPALIER_RETURN_IF_ERROR(check("dry_penalty_last_n", options.dry_penalty_last_n, 0, kMostTokens));
+  ESPALIER_RETURN_IF_ERROR(check("mirostat", options.mirostat, 0, 2));
+  ESPALIER_RETURN_IF_ERROR(check("mirostat_tau", options.mirostat_tau, 0, kMost));
+  ESPALIER_RETURN_IF_ERROR(check("mirostat_eta", options.mirostat_eta, 0, kMost));
+  for (const LogitBias& bias : options.logit_bias) {
+    if (bias.token < 0 || bias.token >= n_vocab || std::isnan(bias.bias)) {
+      return InvalidArgument(fmt::format("sampling: logit bias {} for token {}, expected a number for a token in 0..{}",
+                                         bias.bias, bias.token, n_vocab - 1));
+    }
+  }
+  return Status::Ok();
+}
+
+llama_sampler* BiasSampler(const Tokenizer& tokenizer, const llama_vocab* vocab, const SamplerOptions& options) {
+  constexpr float kBanned = -std::numeric_limits<float>::infinity();
+  std::vector<llama_logit_bias> biases;
+  for (const LogitBias& bias : options.logit_bias) {
+    biases.push_back({bias.token, bias.bias});
+  }
+  for (int32_t token = 0; options.ignore_eos && token < tokenizer.n_vocab(); ++token) {
+    if (tokenizer.is_end_of_generation(token)) {
+      biases.push_back({token, kBanned});
+    }
+  }
+  int32_t n_suppressed = 0;
+  const llama_token* suppressed = llama_vocab_get_suppress_tokens(vocab, &n_suppressed);
+  for (int32_t i = 0; i < n_suppressed; ++i) {
+    biases.push_back({suppressed[i], kBanned});
+  }
+  return llama_sampler_init_logit_bias(tokenizer.n_vocab(), static_cast<int32_t>(biases.size()), biases.data());
+}
+
+void AddTruncatingSamplers(llama_sampler* chain, const llama_vocab* vocab, const SamplerOptions& options) {
+  constexpr size_t kMinKeep = 0;
+  std::array<const char*, 4> breakers = {"\n", ":", "\"", "*"};
+  const auto add = [chain](llama_sampler* sampler) { llama_sampler_chain_add(chain, sampler); };
+  add(llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), options.repeat_last_n, options.repeat_penalty,
+                                   options.frequency_penalty, options.presence_penalty));
+  add(llama_sampler_init_dry(vocab, options.dry_multiplier, options.dry_base, options.dry_allowed_length,
+                             options.dry_penalty_last_n, breakers.data(), breakers.size()));
+  add(llama_sampler_init_top_n_sigma(options.top_n_sigma));
+  add(llama_sampler_init_top_k(options.top_k));
+  add(llama_sampler_init_typical(options.typical_p, kMinKeep));
+  add(llama_sampler_init_top_p(options.top_p, kMinKeep));
+  add(llama_sampler_init_min_p(options.min_p, kMinKeep));
+  add(llama_sampler_init_xtc(options.xtc_probability, options.xtc_threshold, kMinKeep, options.seed));
+  add(llama_sampler_init_temp_ext(options.temperature, options.dynatemp_range, options.dynatemp_exponent));
+  add(llama_sampler_init_dist(options.seed));
+}
+
+SamplerPtr BuildChain(const Tokenizer& tokenizer, const llama_vocab* vocab, const SamplerOptions& options) {
+  SamplerPtr chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+  const auto add = [&chain](llama_sampler* sampler) { llama_sampler_chain_add(chain.get(), sampler); };
+  add(BiasSampler(tokenizer, vocab, options));
+  if (options.mirostat == 0) {
+    AddTruncatingSamplers(chain.get(), vocab, options);
+    return chain;
+  }
+  constexpr int32_t kMirostatTokens = 100;  // "m" of arXiv:2007.14966
+  add(llama_sampler_init_temp(options.temperature));
+  add(options.mirostat == 1 ? llama_sampler_init_mirostat(tokenizer.n_vocab(), options.seed, options.mirostat_tau,
+                                                          options.mirostat_eta, kMirostatTokens)
+                            : llama_sampler_init_mirostat_v2(options.seed, options.mirostat_tau, options.mirostat_eta));
+  return chain;
+}
+
+class LibllamaSampler final : public Sampler {
+ public:
+  LibllamaSampler(SamplerPtr chain, SamplerPtr grammar, int32_t n_vocab)
+      : chain_(std::move(chain)), grammar_(std::move(grammar)), candidates_(static_cast<size_t>(n_vocab)) {}
+
+  int32_t Sample(std::span<const float> logits) override {
+    const int32_t token = ApplyChain(logits, /*grammar_first=*/false);
+    if (!grammar_ || AllowedByGrammar(token)) {
+      return token;
+    }
+    // Asking the grammar about one token is cheap, about the whole vocabulary dear; so only the rare token that it
+    // refuses is drawn again.
+    return ApplyChain(logits, /*grammar_first=*/true);
+  }
+
+  Status Accept(int32_t token) override {
+    if (grammar_) {
+      try {
+        llama_sampler_accept(grammar_.get(), token);
+      } catch (const std::exception&) {
+        return InvalidArgument(fmt::format("sampling: the grammar does not allow token {} here", token));
+      }
+    }
+    llama_sampler_accept(chain_.get(), token);
+    return Status::Ok();
+  }
+
+  void AcceptPrompt(std::span<const int32_t> tokens) override {
+    for (const int32_t token : tokens) {
+      llama_sampler_accept(chain_.get(), token);
+    }
+  }
+
+  uint32_t seed() const override { return llama_sampler_get_seed(chain_.get()); }
+
+ private:
+  int32_t ApplyChain(std::span<const float> logits, bool grammar_first) {
+    ESPALIER_CHECK(logits.size() == candidates_.size());
+    for (size_t i = 0; i < logits.size(); ++i) {
+      candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
+    }
+    llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
+    if (grammar_first) {
+      llama_sampler_apply(grammar_.get(), &array);
+    }
+    llama_sampler_apply(chain_.get(), &array);
+    ESPALIER_CHECK(array.selected >= 0 && array.selected < static_cast<int64_t>(array.size));
+    return array.data[array.selected].id;
+  }
+
+  bool AllowedByGrammar(int32_t token) {
+    llama_token_data one = {token, 1.0f, 0.0f};
+    llama_token_data_array array = {&one, 1, -1, false};
+    llama_sampler_apply(grammar_.get(), &array);
+    return !std::isinf(one.logit);
+  }
+
+  SamplerPtr chain_;
+  SamplerPtr grammar_;
+  std::vector<llama_token_data> candidates_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Sampler>> Sampler::Create(const Tokenizer& tokenizer, const SamplerOptions& options) {
+  StartLibllama();
+  ESPALIER_RETURN_IF_ERROR(CheckOptions(options, tokenizer.n_vocab()));
+  const auto* vocab = static_cast<const llama_vocab*>(tokenizer.native_vocab());
+  SamplerPtr grammar;
+  if (!options.grammar.empty()) {
+    try {
+      grammar.reset(llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root"));
+    } catch (const std::exception&) {
+      grammar.reset();
+    }
+    if (!grammar) {
+      return InvalidArgument("sampling: the grammar does not parse; expected GBNF with a rule named root");
+    }
+  }
+  return std::unique_ptr<Sampler>(std::make_unique<LibllamaSampler>(BuildChain(tokenizer, vocab, options),
+                                                                    std::move(grammar), tokenizer.n_vocab()));
+}
+
+}  // namespace espalier

@@ -1,0 +1,193 @@
+#include "text/sampler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+namespace espalier {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SamplerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto model = Model::Open(ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf");
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    auto tokenizer = Tokenizer::Open(**model);
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+    tokenizer_ = tokenizer->release();
+  }
+  static void TearDownTestSuite() {
+    delete tokenizer_;
+    tokenizer_ = nullptr;
+  }
+
+  void SetUp() override { logits_.assign(static_cast<size_t>(tokenizer_->n_vocab()), 0.0f); }
+
+  std::unique_ptr<Sampler> Create(const SamplerOptions& options) {
+    auto sampler = Sampler::Create(*tokenizer_, options);
+    EXPECT_TRUE(sampler.ok()) << sampler.status().message();
+    return sampler.ok() ? std::move(*sampler) : nullptr;
+  }
+
+  std::vector<int32_t> Draw(Sampler& sampler, int count) {
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < count; ++i) {
+      tokens.push_back(sampler.Sample(logits_));
+      EXPECT_TRUE(sampler.Accept(tokens.back()).ok());
+    }
+    return tokens;
+  }
+
+  static SamplerOptions Greedy() {
+    SamplerOptions options;
+    options.temperature = 0;
+    return options;
+  }
+
+  static inline Tokenizer* tokenizer_ = nullptr;
+  std::vector<float> logits_;
+};
+
+TEST_F(SamplerTest, IsGreedyAtTemperatureZero) {
+  logits_[700] = 3;
+  logits_[701] = 2.9f;
+  for (const float temperature : {0.0f, -1.0f}) {
+    SamplerOptions options;
+    options.temperature = temperature;
+    EXPECT_EQ(Draw(*Create(options), 20), std::vector<int32_t>(20, 700));
+  }
+}
+
+TEST_F(SamplerTest, RepeatsItselfForASeed) {
+  for (int i = 0; i < 40; ++i) {
+    logits_[static_cast<size_t>(100 + i)] = 5.0f + 0.01f * static_cast<float>(i);
+  }
+  SamplerOptions options;
+  options.seed = 42;
+  const auto first = Draw(*Create(options), 50);
+  EXPECT_EQ(Draw(*Create(options), 50), first);
+  EXPECT_EQ(Create(options)->seed(), 42u);
+  options.seed = 43;
+  EXPECT_NE(Draw(*Create(options), 50), first);
+}
+
+TEST_F(SamplerTest, DrawsASeedOfItsOwnWhenNoneIsGiven) {
+  std::set<uint32_t> seeds;
+  for (int i = 0; i < 4; ++i) {
+    seeds.insert(Create({})->seed());
+  }
+  EXPECT_GT(seeds.size(), 1u);
+}
+
+TEST_F(SamplerTest, TopKBoundsTheChoice) {
+  for (int i = 0; i < 8; ++i) {
+    logits_[static_cast<size_t>(i) * 3 + 50] = 10.0f - 0.01f * static_cast<float>(i);
+  }
+  SamplerOptions options;
+  options.seed = 1;
+  options.top_k = 3;
+  options.top_p = 1;
+  options.min_p = 0;
+  const auto tokens = Draw(*Create(options), 200);
+  EXPECT_EQ(std::set<int32_t>(tokens.begin(), tokens.end()), (std::set<int32_t>{50, 53, 56}));
+}
+
+TEST_F(SamplerTest, PenaltiesSeePromptAndGeneratedTokens) {
+  logits_[10] = 5;
+  logits_[11] = 4;
+  logits_[12] = 3;
+  SamplerOptions options = Greedy();
+  options.presence_penalty = 2.5f;
+  auto sampler = Create(options);
+  EXPECT_EQ(sampler->Sample(logits_), 10);
+  sampler->AcceptPrompt(std::vector<int32_t>{10});
+  EXPECT_EQ(sampler->Sample(logits_), 11);
+  ASSERT_TRUE(sampler->Accept(11).ok());
+  EXPECT_EQ(sampler->Sample(logits_), 12);
+}
+
+TEST_F(SamplerTest, LogitBiasBansAndPromotes) {
+  logits_[10] = 5;
+  SamplerOptions options = Greedy();
+  options.logit_bias = {{10, -std::numeric_limits<float>::infinity()}, {99, 1.0f}};
+  EXPECT_EQ(Create(options)->Sample(logits_), 99);
+}
+
+TEST_F(SamplerTest, IgnoreEosBansTheEnd) {
+  logits_[static_cast<size_t>(tokenizer_->eos())] = 5;
+  logits_[321] = 1;
+  SamplerOptions options = Greedy();
+  EXPECT_EQ(Create(options)->Sample(logits_), tokenizer_->eos());
+  options.ignore_eos = true;
+  EXPECT_EQ(Create(options)->Sample(logits_), 321);
+}
+
+TEST_F(SamplerTest, MirostatDraws) {
+  logits_[10] = 30;
+  for (const int version : {1, 2}) {
+    SamplerOptions options;
+    options.seed = 5;
+    options.mirostat = version;
+    EXPECT_EQ(Draw(*Create(options), 5), std::vector<int32_t>(5, 10));
+  }
+}
+
+TEST_F(SamplerTest, GrammarAllowsNothingElse) {
+  SamplerOptions options;
+  options.seed = 3;
+  options.grammar = "root ::= \"yes\" | \"no\"";
+  std::set<std::string> answers;
+  for (uint32_t seed = 0; seed < 16; ++seed) {
+    options.seed = seed;
+    auto sampler = Create(options);
+    std::string answer;
+    for (int i = 0; i < 8; ++i) {
+      const int32_t token = sampler->Sample(logits_);
+      ASSERT_TRUE(sampler->Accept(token).ok());
+      if (tokenizer_->is_end_of_generation(token)) {
+        break;
+      }
+      answer += tokenizer_->Piece(token, false);
+    }
+    answers.insert(answer);
+  }
+  EXPECT_EQ(answers, (std::set<std::string>{"no", "yes"}));
+}
+
+TEST_F(SamplerTest, GrammarRefusesAForeignToken) {
+  SamplerOptions options;
+  options.grammar = "root ::= \"yes\"";
+  const Status status = Create(options)->Accept(tokenizer_->Encode("night", false, false).front());
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(status.message(), HasSubstr("grammar"));
+}
+
+TEST_F(SamplerTest, NamesWhatIsWrongWithOptions) {
+  const auto message = [this](const SamplerOptions& options) {
+    auto sampler = Sampler::Create(*tokenizer_, options);
+    return sampler.ok() ? std::string("no error") : sampler.status().message();
+  };
+  SamplerOptions options;
+  options.repeat_penalty = 0;
+  EXPECT_THAT(message(options), HasSubstr("repeat_penalty is 0"));
+  options = {};
+  options.temperature = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THAT(message(options), HasSubstr("temperature is nan"));
+  options = {};
+  options.mirostat = 3;
+  EXPECT_THAT(message(options), HasSubstr("mirostat is 3"));
+  options = {};
+  options.logit_bias = {{8192, 1.0f}};
+  EXPECT_THAT(message(options), HasSubstr("token 8192"));
+  options = {};
+  options.grammar = "root ::= (";
+  EXPECT_THAT(message(options), HasSubstr("grammar does not parse"));
+}
+
+}  // namespace
+}  // namespace espalier
