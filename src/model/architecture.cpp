@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/check.h"
 #include "model/quote.h"
 
 namespace espalier {
@@ -26,12 +27,9 @@ constexpr TensorSpec kLlamaAttention[] = {
 };
 
 constexpr TensorSpec kLlamaFfn[] = {
-    {kFfnNorm, "ffn_norm.weight", "E", true},
-    {kFfnGate, "ffn_gate.weight", "EF", true},
-    {kFfnUp, "ffn_up.weight", "EF", true},
-    {kFfnDown, "ffn_down.weight", "FE", true},
-    {kFfnGateBias, "ffn_gate.bias", "F", false},
-    {kFfnUpBias, "ffn_up.bias", "F", false},
+    {kFfnNorm, "ffn_norm.weight", "E", true},    {kFfnGate, "ffn_gate.weight", "EF", true},
+    {kFfnUp, "ffn_up.weight", "EF", true},       {kFfnDown, "ffn_down.weight", "FE", true},
+    {kFfnGateBias, "ffn_gate.bias", "F", false}, {kFfnUpBias, "ffn_up.bias", "F", false},
     {kFfnDownBias, "ffn_down.bias", "E", false},
 };
 
@@ -46,6 +44,28 @@ constexpr Architecture kArchitectures[] = {
     // Llama 1 to 3, Mistral, TinyLlama, SmolLM2.
     {"llama", RopeKind::kNorm, kLlamaAttention, kLlamaFfn, kGlobals},
 };
+
+int64_t Extent(char letter, const HyperParameters& h) {
+  switch (letter) {
+    case 'E':
+      return h.n_embd;
+    case 'F':
+      return h.n_ff;
+    case 'Q':
+      return int64_t{h.n_head} * h.head_dim;
+    case 'K':
+      return int64_t{h.n_head_kv} * h.head_dim;
+    case 'D':
+      return h.head_dim;
+    case 'V':
+      return h.n_vocab;
+    case 'R':
+      return h.rope.n_rot / 2;
+    default:
+      break;
+  }
+  ESPALIER_CHECK(false);
+}
 
 // Far above any real model, and small enough that products of three stay within 63 bits. The number of layers is
 // libllama's own limit.
@@ -79,7 +99,8 @@ class Keys {
   }
 
   Status Refuse(std::string_view key, std::string_view expected, std::string_view found) const {
-    return Unsupported(fmt::format("{}: key {}: expected {}, found {}", file_.path(), Quote(Name(key)), expected, found));
+    return Unsupported(
+        fmt::format("{}: key {}: expected {}, found {}", file_.path(), Quote(Name(key)), expected, found));
   }
 
  private:
@@ -149,15 +170,15 @@ Status ReadRope(const GgufFile& file, const Keys& keys, HyperParameters& h) {
   rope.n_rot = h.head_dim;
   ESPALIER_RETURN_IF_ERROR(keys.Optional("rope.dimension_count", 1, kMaxWidth, rope.n_rot));
   if (rope.n_rot != h.head_dim) {
-    return keys.Refuse("rope.dimension_count", fmt::format("{}, the head size", h.head_dim), fmt::to_string(rope.n_rot));
+    return keys.Refuse("rope.dimension_count", fmt::format("{}, the head size", h.head_dim),
+                       fmt::to_string(rope.n_rot));
   }
   ESPALIER_ASSIGN_OR_RETURN(rope.freq_base, keys.Number("rope.freq_base", 10000.0f));
   if (!(rope.freq_base > 0 && std::isfinite(rope.freq_base))) {
     return keys.Refuse("rope.freq_base", "a positive number", fmt::to_string(rope.freq_base));
   }
   rope.n_ctx_original = h.n_ctx_train;
-  ESPALIER_RETURN_IF_ERROR(
-      keys.Optional("rope.scaling.original_context_length", 0, kMaxContext, rope.n_ctx_original));
+  ESPALIER_RETURN_IF_ERROR(keys.Optional("rope.scaling.original_context_length", 0, kMaxContext, rope.n_ctx_original));
   if (rope.n_ctx_original == 0) {
     rope.n_ctx_original = h.n_ctx_train;
   }
@@ -185,6 +206,15 @@ Status ReadRope(const GgufFile& file, const Keys& keys, HyperParameters& h) {
 }
 
 }  // namespace
+
+std::array<int64_t, 4> TensorShape(const TensorSpec& spec, const HyperParameters& hparams) {
+  std::array<int64_t, 4> ne = {1, 1, 1, 1};
+  const std::string_view letters = spec.shape;
+  for (size_t d = 0; d < letters.size(); ++d) {
+    ne[d] = Extent(letters[d], hparams);
+  }
+  return ne;
+}
 
 Result<const Architecture*> FindArchitecture(std::string_view name) {
   std::string known;
@@ -220,9 +250,10 @@ Result<HyperParameters> ReadHyperParameters(const GgufFile& file, const Architec
   if (n_vocab < 1 || n_vocab > kMaxVocabulary) {
     return Corrupt(fmt::format("{}: key 'tokenizer.ggml.tokens': expected an array of 1 to {} strings, found {}",
                                file.path(), kMaxVocabulary,
-                               tokens == nullptr ? "none" : array == nullptr ? "a single value"
-                                   : fmt::format("an array of {} elements of type {}", array->size(),
-                                                 static_cast<uint32_t>(array->element_type))));
+                               tokens == nullptr  ? "none"
+                               : array == nullptr ? "a single value"
+                                                  : fmt::format("an array of {} elements of type {}", array->size(),
+                                                                static_cast<uint32_t>(array->element_type))));
   }
   h.n_vocab = static_cast<int>(n_vocab);
   h.tied_output = file.FindTensor("output.weight") == nullptr;

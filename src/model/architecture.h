@@ -2,6 +2,7 @@
 // (runtime/graph) is written once, over tensor roles; a new architecture is a new description, not a new graph.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -16,12 +17,30 @@ namespace espalier {
 // The part a tensor plays. Optional roles that a file lacks simply do not appear in the graph.
 enum class TensorRole : uint8_t {
   // attention block
-  kAttentionNorm, kQuery, kKey, kValue, kAttentionOutput,
-  kQueryBias, kKeyBias, kValueBias, kAttentionOutputBias, kQueryNorm, kKeyNorm,
+  kAttentionNorm,
+  kQuery,
+  kKey,
+  kValue,
+  kAttentionOutput,
+  kQueryBias,
+  kKeyBias,
+  kValueBias,
+  kAttentionOutputBias,
+  kQueryNorm,
+  kKeyNorm,
   // FFN block
-  kFfnNorm, kFfnGate, kFfnUp, kFfnDown, kFfnGateBias, kFfnUpBias, kFfnDownBias,
+  kFfnNorm,
+  kFfnGate,
+  kFfnUp,
+  kFfnDown,
+  kFfnGateBias,
+  kFfnUpBias,
+  kFfnDownBias,
   // outside all blocks, always resident
-  kTokenEmbedding, kOutputNorm, kOutput, kRopeFrequencyFactors,
+  kTokenEmbedding,
+  kOutputNorm,
+  kOutput,
+  kRopeFrequencyFactors,
   kCount,
 };
 inline constexpr int kTensorRoleCount = static_cast<int>(TensorRole::kCount);
@@ -32,11 +51,11 @@ enum class RopeKind : uint8_t { kNorm, kNeox };
 // Positions of rotary embedding, resolved from the metadata the way libllama does at its defaults.
 struct RopeParameters {
   RopeKind kind = RopeKind::kNorm;
-  int n_rot = 0;             // elements of a head that turn
-  int n_ctx_original = 0;    // YaRN: context the model was first trained for
+  int n_rot = 0;           // elements of a head that turn
+  int n_ctx_original = 0;  // YaRN: context the model was first trained for
   float freq_base = 10000;
-  float freq_scale = 1;      // 1 / linear scaling factor
-  float ext_factor = 0;      // 1 with YaRN
+  float freq_scale = 1;  // 1 / linear scaling factor
+  float ext_factor = 0;  // 1 with YaRN
   float attn_factor = 1;
   float beta_fast = 32;
   float beta_slow = 1;
@@ -47,7 +66,7 @@ struct HyperParameters {
   int n_embd = 0;
   int n_head = 0;
   int n_head_kv = 0;
-  int head_dim = 0;          // of keys and of values
+  int head_dim = 0;  // of keys and of values
   int n_ff = 0;
   int n_vocab = 0;
   int n_ctx_train = 0;
@@ -61,13 +80,16 @@ struct HyperParameters {
 // K n_head_kv * head_dim, D head_dim, V n_vocab, R n_rot / 2; "EF" is ne = {n_embd, n_ff}.
 struct TensorSpec {
   TensorRole role;
-  const char* name;   // after "blk.<il>." for block tensors; whole otherwise
+  const char* name;  // after "blk.<il>." for block tensors; whole otherwise
   const char* shape;
   bool required;
 };
 
+// ne of a tensor in a model of these hyper-parameters; 1 beyond the letters.
+std::array<int64_t, 4> TensorShape(const TensorSpec& spec, const HyperParameters& hparams);
+
 struct Architecture {
-  const char* name;   // general.architecture
+  const char* name;  // general.architecture
   RopeKind rope;
   std::span<const TensorSpec> attention;
   std::span<const TensorSpec> ffn;

@@ -32,8 +32,8 @@ uint64_t ElementBytes(uint32_t type) {
 }
 
 const char* TypeName(GgufType type) {
-  constexpr std::array<const char*, 13> kNames = {"uint8",  "int8",  "uint16", "int16", "uint32", "int32",  "float32",
-                                                  "bool",   "string", "array", "uint64", "int64", "float64"};
+  constexpr std::array<const char*, 13> kNames = {"uint8", "int8",   "uint16", "int16",  "uint32", "int32",  "float32",
+                                                  "bool",  "string", "array",  "uint64", "int64",  "float64"};
   return kNames[static_cast<size_t>(type)];
 }
 
@@ -165,8 +165,10 @@ Status GgufParser::ReadHeader() {
   }
   ESPALIER_ASSIGN_OR_RETURN(file_->version_, reader_.Number<uint32_t>("the version"));
   if ((file_->version_ & 0xffff) == 0 && file_->version_ != 0) {
-    return Unsupported(fmt::format("{}: big endian GGUF: expected a little endian file of version 2 or 3, found "
-                                   "version field {:#010x}", name_, file_->version_));
+    return Unsupported(
+        fmt::format("{}: big endian GGUF: expected a little endian file of version 2 or 3, found "
+                    "version field {:#010x}",
+                    name_, file_->version_));
   }
   if (file_->version_ != 2 && file_->version_ != 3) {
     return Unsupported(fmt::format("{}: GGUF version: expected 2 or 3, found {}", name_, file_->version_));
@@ -249,17 +251,28 @@ Result<double> GgufParser::ReadElement(uint32_t type, const std::string& what) {
     return static_cast<double>(value);
   };
   switch (static_cast<GgufType>(type)) {
-    case GgufType::kUint8: return widen(uint8_t{});
-    case GgufType::kInt8: return widen(int8_t{});
-    case GgufType::kUint16: return widen(uint16_t{});
-    case GgufType::kInt16: return widen(int16_t{});
-    case GgufType::kUint32: return widen(uint32_t{});
-    case GgufType::kInt32: return widen(int32_t{});
-    case GgufType::kUint64: return widen(uint64_t{});
-    case GgufType::kInt64: return widen(int64_t{});
-    case GgufType::kFloat32: return widen(float{});
-    case GgufType::kFloat64: return widen(double{});
-    default: break;
+    case GgufType::kUint8:
+      return widen(uint8_t{});
+    case GgufType::kInt8:
+      return widen(int8_t{});
+    case GgufType::kUint16:
+      return widen(uint16_t{});
+    case GgufType::kInt16:
+      return widen(int16_t{});
+    case GgufType::kUint32:
+      return widen(uint32_t{});
+    case GgufType::kInt32:
+      return widen(int32_t{});
+    case GgufType::kUint64:
+      return widen(uint64_t{});
+    case GgufType::kInt64:
+      return widen(int64_t{});
+    case GgufType::kFloat32:
+      return widen(float{});
+    case GgufType::kFloat64:
+      return widen(double{});
+    default:
+      break;
   }
   ESPALIER_ASSIGN_OR_RETURN(const auto value, reader_.Number<uint8_t>(what));
   if (value > 1) {
@@ -334,8 +347,10 @@ Status GgufParser::ReadAlignment() {
 Status GgufParser::RefuseSplit() const {
   ESPALIER_ASSIGN_OR_RETURN(const auto parts, file_->FindInteger("split.count", 0, 65535));
   if (parts.value_or(0) > 1) {
-    return Unsupported(fmt::format("{}: expected a model in one file, found one of {} parts (key 'split.count'); "
-                                   "join them with llama-gguf-split --merge", name_, *parts));
+    return Unsupported(
+        fmt::format("{}: expected a model in one file, found one of {} parts (key 'split.count'); "
+                    "join them with llama-gguf-split --merge",
+                    name_, *parts));
   }
   return Status::Ok();
 }
@@ -490,8 +505,9 @@ Result<std::optional<int64_t>> GgufFile::FindInteger(std::string_view key, int64
   if (natural == nullptr && integer == nullptr) {
     return WrongType(*this, *entry, "an integer");
   }
-  const bool fits = natural != nullptr ? std::cmp_greater_equal(*natural, lowest) && std::cmp_less_equal(*natural, highest)
-                                       : *integer >= lowest && *integer <= highest;
+  const bool fits = natural != nullptr
+                        ? std::cmp_greater_equal(*natural, lowest) && std::cmp_less_equal(*natural, highest)
+                        : *integer >= lowest && *integer <= highest;
   if (!fits) {
     return Corrupt(fmt::format("{}: key {}: expected {} to {}, found {}", path(), Quote(key), lowest, highest,
                                natural != nullptr ? fmt::to_string(*natural) : fmt::to_string(*integer)));

@@ -6,25 +6,12 @@
 #include <map>
 #include <set>
 
+#include "model/file_type.h"
 #include "model/quote.h"
 #include "model/vocabulary.h"
 
 namespace espalier {
 namespace {
-
-int64_t Extent(char letter, const HyperParameters& h) {
-  switch (letter) {
-    case 'E': return h.n_embd;
-    case 'F': return h.n_ff;
-    case 'Q': return int64_t{h.n_head} * h.head_dim;
-    case 'K': return int64_t{h.n_head_kv} * h.head_dim;
-    case 'D': return h.head_dim;
-    case 'V': return h.n_vocab;
-    case 'R': return h.rope.n_rot / 2;
-    default: break;
-  }
-  ESPALIER_CHECK(false);
-}
 
 std::string ShapeText(std::span<const int64_t> ne) { return fmt::format("[{}]", fmt::join(ne, ", ")); }
 
@@ -57,8 +44,10 @@ class TensorMap {
   Status RefuseUnplaced() const {
     for (const TensorInfo& tensor : file_.tensors()) {
       if (!placed_.contains(&tensor)) {
-        return Unsupported(fmt::format("{}: tensor {}: expected only tensors that the architecture knows, found one "
-                                       "without a place", file_.path(), Quote(tensor.name)));
+        return Unsupported(
+            fmt::format("{}: tensor {}: expected only tensors that the architecture knows, found one "
+                        "without a place",
+                        file_.path(), Quote(tensor.name)));
       }
     }
     return Status::Ok();
@@ -66,14 +55,10 @@ class TensorMap {
 
  private:
   Status CheckShape(const TensorInfo& tensor, const TensorSpec& spec) const {
-    std::array<int64_t, 4> expected = {1, 1, 1, 1};
-    const std::string_view letters = spec.shape;
-    for (size_t d = 0; d < letters.size(); ++d) {
-      expected[d] = Extent(letters[d], hparams_);
-    }
+    const std::array<int64_t, 4> expected = TensorShape(spec, hparams_);
     if (tensor.ne != expected) {
       return Corrupt(fmt::format("{}: tensor {}: expected shape {}, found {}", file_.path(), Quote(tensor.name),
-                                 ShapeText(std::span(expected).first(letters.size())),
+                                 ShapeText(std::span(expected).first(std::string_view(spec.shape).size())),
                                  ShapeText(std::span(tensor.ne).first(static_cast<size_t>(tensor.n_dims)))));
     }
     return Status::Ok();
@@ -83,8 +68,8 @@ class TensorMap {
   // have any type that ggml can turn into floats.
   Status CheckType(const TensorInfo& tensor) const {
     const bool matrix = tensor.ne[1] > 1 || tensor.n_dims > 1;
-    const bool known = tensor.type == GGML_TYPE_F32 ||
-                       (matrix && ggml_get_type_traits(tensor.type)->to_float != nullptr);
+    const bool known =
+        tensor.type == GGML_TYPE_F32 || (matrix && ggml_get_type_traits(tensor.type)->to_float != nullptr);
     if (!known) {
       return Unsupported(fmt::format("{}: tensor {}: expected {}, found {}", file_.path(), Quote(tensor.name),
                                      matrix ? "a floating-point or quantised type" : "type f32",
@@ -97,45 +82,6 @@ class TensorMap {
   const HyperParameters& hparams_;
   std::set<const TensorInfo*> placed_;
 };
-
-// general.file_type, by the numbers of llama.h's llama_ftype.
-const char* FileTypeName(int64_t file_type) {
-  switch (file_type) {
-    case 0: return "F32";
-    case 1: return "F16";
-    case 2: return "Q4_0";
-    case 3: return "Q4_1";
-    case 7: return "Q8_0";
-    case 8: return "Q5_0";
-    case 9: return "Q5_1";
-    case 10: return "Q2_K";
-    case 11: return "Q3_K_S";
-    case 12: return "Q3_K_M";
-    case 13: return "Q3_K_L";
-    case 14: return "Q4_K_S";
-    case 15: return "Q4_K_M";
-    case 16: return "Q5_K_S";
-    case 17: return "Q5_K_M";
-    case 18: return "Q6_K";
-    case 19: return "IQ2_XXS";
-    case 20: return "IQ2_XS";
-    case 21: return "Q2_K_S";
-    case 22: return "IQ3_XS";
-    case 23: return "IQ3_XXS";
-    case 24: return "IQ1_S";
-    case 25: return "IQ4_NL";
-    case 26: return "IQ3_S";
-    case 27: return "IQ3_M";
-    case 28: return "IQ2_S";
-    case 29: return "IQ2_M";
-    case 30: return "IQ4_XS";
-    case 31: return "IQ1_M";
-    case 32: return "BF16";
-    case 36: return "TQ1_0";
-    case 37: return "TQ2_0";
-    default: return nullptr;
-  }
-}
 
 }  // namespace
 
@@ -181,8 +127,8 @@ std::string Model::display_name() const {
 std::string Model::quantization() const {
   const auto file_type = gguf_->FindInteger("general.file_type", 0, 1023);
   if (file_type.ok() && file_type->has_value()) {
-    if (const char* name = FileTypeName(**file_type); name != nullptr) {
-      return name;
+    if (const FileType* type = FindFileType(**file_type); type != nullptr) {
+      return type->name;
     }
   }
   std::map<ggml_type, int> count;

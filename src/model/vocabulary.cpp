@@ -14,8 +14,9 @@ namespace espalier {
 namespace {
 
 constexpr std::string_view kPrefix = "tokenizer.ggml.";
-// Real tokens stay below 300 bytes. libllama writes a token that is no byte-level text once per character of itself.
-constexpr size_t kMaxTokenBytes = 1024;
+// The longest tokens in the wild are 512 spaces, which is 1024 bytes of byte-level text.
+constexpr size_t kMaxTokenBytes = 4096;
+constexpr size_t kMaxMergeBytes = 2 * kMaxTokenBytes + 1;
 constexpr uint64_t kMaxPieceBytes = uint64_t{256} << 20;
 constexpr double kNormalType = 1;
 constexpr double kByteType = 6;
@@ -90,8 +91,8 @@ Status VocabularyCheck::CheckKind() {
   pre_tokenizer_ = pre.value_or("");
   // libllama aborts on the first space in a text with this one.
   if (byte_level_ && pre_tokenizer_ == "whitespace") {
-    return Unsupported(fmt::format("{}: key '{}pre': expected a byte-level pre-tokenizer, found 'whitespace'",
-                                   file_.path(), kPrefix));
+    return Unsupported(
+        fmt::format("{}: key '{}pre': expected a byte-level pre-tokenizer, found 'whitespace'", file_.path(), kPrefix));
   }
   return Status::Ok();
 }
@@ -145,8 +146,7 @@ Status VocabularyCheck::CheckTypes() {
     return Status::Ok();
   }
   if (types_->size() != tokens_->size()) {
-    return Bad("token_type", fmt::format("one for each of {} tokens", tokens_->size()),
-               fmt::to_string(types_->size()));
+    return Bad("token_type", fmt::format("one for each of {} tokens", tokens_->size()), fmt::to_string(types_->size()));
   }
   for (size_t i = 0; i < types_->numbers.size(); ++i) {
     const double type = types_->numbers[i];
@@ -154,8 +154,8 @@ Status VocabularyCheck::CheckTypes() {
       return Bad("token_type", "types from 0 to 6", fmt::format("{} for token {}", type, i));
     }
     if (type == kByteType && !IsByteToken(tokens_->strings[i])) {
-      return Bad("tokens", "byte tokens of the form <0x1F>", fmt::format("{} as token {}",
-                                                                         Quote(tokens_->strings[i]), i));
+      return Bad("tokens", "byte tokens of the form <0x1F>",
+                 fmt::format("{} as token {}", Quote(tokens_->strings[i]), i));
     }
   }
   return Status::Ok();
@@ -169,7 +169,7 @@ Status VocabularyCheck::CheckMerges() const {
   for (size_t i = 0; i < merges->strings.size(); ++i) {
     const std::string& merge = merges->strings[i];
     const size_t space = merge.find(' ');
-    if (merge.size() > kMaxTokenBytes || space == std::string::npos || space == 0 || space + 1 == merge.size() ||
+    if (merge.size() > kMaxMergeBytes || space == std::string::npos || space == 0 || space + 1 == merge.size() ||
         merge.find(' ', space + 1) != std::string::npos || merge.find('\0') != std::string::npos) {
       return Bad("merges", "two parts with one space between them", fmt::format("{} as merge {}", Quote(merge), i));
     }
@@ -219,9 +219,9 @@ Status VocabularyCheck::CheckAddedToken(std::string_view name, int64_t default_i
 }
 
 Status VocabularyCheck::CheckSpecialTokens() const {
-  constexpr std::string_view kNames[] = {"bos",       "eos",     "eot",     "eom",     "unknown", "seperator",
-                                         "padding",   "cls",     "mask",    "fim_pre", "fim_suf", "fim_mid",
-                                         "fim_pad",   "fim_rep", "fim_sep", "prefix",  "suffix",  "middle"};
+  constexpr std::string_view kNames[] = {"bos",     "eos",     "eot",     "eom",     "unknown", "seperator",
+                                         "padding", "cls",     "mask",    "fim_pre", "fim_suf", "fim_mid",
+                                         "fim_pad", "fim_rep", "fim_sep", "prefix",  "suffix",  "middle"};
   for (const std::string_view name : kNames) {
     const std::string key = fmt::format("{}_token_id", name);
     const GgufEntry* entry = file_.FindEntry(fmt::format("{}{}", kPrefix, key));
