@@ -1,0 +1,121 @@
+#include "model/footprint.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+namespace espalier {
+namespace {
+
+// The pages that rows 0 to cells-1 of every plane touch, counted one row at a time.
+uint64_t KvBytesByTouchingPages(const KvGeometry& kv, int64_t cells) {
+  if (kv.n_planes == 0) {
+    return 0;
+  }
+  const int planes = kv.n_planes / 2;
+  const int64_t used = kv.commits_everything ? kv.capacity : std::min(cells, kv.capacity);
+  std::set<uint64_t> pages;
+  uint64_t plane_start = 0;
+  for (int plane = 0; plane < kv.n_planes; ++plane) {
+    const uint64_t row_bytes = (plane < planes ? kv.key_bytes_per_cell : kv.value_bytes_per_cell) / planes;
+    for (int64_t cell = 0; cell < used; ++cell) {
+      const uint64_t first = plane_start + static_cast<uint64_t>(cell) * row_bytes;
+      for (uint64_t page = first / kv.page_bytes; page <= (first + row_bytes - 1) / kv.page_bytes; ++page) {
+        pages.insert(page);
+      }
+    }
+    plane_start += static_cast<uint64_t>(kv.capacity) * row_bytes;
+  }
+  return pages.size() * kv.page_bytes;
+}
+
+TEST(KvBytes, EqualsThePagesThatRowsTouch) {
+  // Rows of 64 halves, of 64 values in q8_0 (68 bytes), and of a width that divides nothing; keys and values may
+  // differ.
+  for (const auto& [key_row, value_row] : {std::pair<uint64_t, uint64_t>{128, 128}, {68, 68}, {128, 68}, {100, 4100}}) {
+    for (const int n_head_kv : {1, 2, 5}) {
+      for (const int64_t capacity : {1, 31, 256, 512, 700}) {
+        for (const uint64_t page : {uint64_t{1}, uint64_t{4096}, uint64_t{16384}}) {
+          KvGeometry kv = {.key_bytes_per_cell = key_row * n_head_kv,
+                           .value_bytes_per_cell = value_row * n_head_kv,
+                           .n_planes = 2 * n_head_kv,
+                           .page_bytes = page,
+                           .capacity = capacity};
+          for (const bool everything : {false, true}) {
+            kv.commits_everything = everything;
+            // Single bytes as pages make the counting slow, and the sum is a plain product there.
+            for (int64_t cells = 0; cells <= capacity + 1; cells += page == 1 ? capacity : 1 + capacity / 37) {
+              const uint64_t expected = page == 1
+                                            ? (everything ? capacity : std::min(cells, capacity)) * kv.bytes_per_cell()
+                                            : KvBytesByTouchingPages(kv, cells);
+              ASSERT_EQ(KvBytes(kv, cells), expected)
+                  << "rows of " << key_row << " and " << value_row << " bytes, " << n_head_kv << " KV heads, " << cells
+                  << " of " << capacity << " cells, pages of " << page << ", commits_everything " << everything;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(KvBytes, NoPlanesHoldNothing) { EXPECT_EQ(KvBytes(KvGeometry{.n_planes = 0, .capacity = 512}, 512), 0u); }
+
+MemoryModel SmallModel() {
+  MemoryModel model;
+  model.block_bytes = {1000, 20000, 3000, 40000, 5000, 60000};
+  model.block_staging_bytes = {1, 200, 30, 400, 50, 600};
+  model.global_bytes = 7000000;
+  model.global_staging_bytes = 100;
+  model.kv = {.key_bytes_per_cell = 256, .value_bytes_per_cell = 256, .n_planes = 4, .capacity = 512};
+  model.compute_bytes = 100000000;
+  model.work_bytes = 2000000000;
+  model.host_bytes = 30000000000;
+  return model;
+}
+
+TEST(PredictFootprint, SumsKeptBlocksForEveryPlan) {
+  const MemoryModel model = SmallModel();
+  for (int mask = 0; mask < 64; ++mask) {
+    Plan plan = Plan::Dense(3);
+    uint64_t weights = model.global_bytes;
+    uint64_t staging = model.global_staging_bytes;
+    uint64_t attention_blocks = 0;
+    for (int i = 0; i < 6; ++i) {
+      if ((mask >> i & 1) != 0) {
+        plan.Drop({i});
+      } else {
+        weights += model.block_bytes[static_cast<size_t>(i)];
+        staging = std::max(staging, model.block_staging_bytes[static_cast<size_t>(i)]);
+        attention_blocks += i % 2 == 0 ? 1 : 0;
+      }
+    }
+    const Footprint footprint = PredictFootprint(model, plan, Workload::Uniform(2, 100));
+    EXPECT_EQ(footprint.weight_bytes, weights) << plan.ToText();
+    EXPECT_EQ(footprint.staging_bytes, staging) << plan.ToText();
+    // 200 cells of 128 bytes: 4 planes 65536 bytes apart, 25600 bytes or 7 pages each.
+    EXPECT_EQ(footprint.kv_bytes, attention_blocks * 4 * 7 * 4096) << plan.ToText();
+    EXPECT_EQ(footprint.compute_bytes, 32100000000u);
+    EXPECT_EQ(footprint.managed_bytes(), weights + footprint.kv_bytes + 32100000000u);
+    EXPECT_EQ(footprint.peak_bytes(), footprint.managed_bytes() + staging);
+  }
+}
+
+TEST(PredictFootprint, DependsOnCellsNotOnHowSequencesShareThem) {
+  const MemoryModel model = SmallModel();
+  const Plan plan = Plan::Dense(3);
+  EXPECT_EQ(PredictFootprint(model, plan, Workload::Uniform(1, 400)).kv_bytes,
+            PredictFootprint(model, plan, Workload::Uniform(8, 50)).kv_bytes);
+  EXPECT_EQ(PredictFootprint(model, plan, Workload::Uniform(1, 512)).kv_bytes,
+            PredictFootprint(model, plan, Workload::Uniform(100, 512)).kv_bytes)
+      << "no more than the cache can hold";
+}
+
+TEST(PredictFootprintDeathTest, APlanOfAnotherModelIsAProgrammersMistake) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(PredictFootprint(SmallModel(), Plan::Dense(2), Workload::Uniform(1, 1)), "internal error");
+}
+
+}  // namespace
+}  // namespace espalier
