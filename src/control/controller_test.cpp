@@ -1,0 +1,111 @@
+#include "control/controller.h"
+
+#include <gtest/gtest.h>
+
+#include "control/fakes_for_test.h"
+#include "policy/data_free.h"
+
+namespace espalier {
+namespace {
+
+constexpr int kLayers = 6;
+constexpr uint64_t kProcess = 100'000;
+constexpr uint64_t kDense = FakeEngine::kGlobalBytes + kLayers * (FakeEngine::kAttentionBytes + FakeEngine::kFfnBytes);
+
+class ControllerTest : public testing::Test {
+ protected:
+  ControllerOptions Options(int loads_per_step = 1) const {
+    return {.workload = Workload::Uniform(1, 100),
+            .process_bytes = kProcess,
+            .limit_bytes = kProcess + 10 * kDense,
+            .loads_per_step = loads_per_step};
+  }
+
+  DataFreePolicy policy_;
+  FakeEngine engine_{kLayers, 100};
+};
+
+TEST_F(ControllerTest, ALowerLimitIsMetWhenSetLimitReturns) {
+  Controller controller(engine_, policy_, Options());
+  const uint64_t limit = kProcess + kDense - 9000;
+  const auto event = controller.SetLimit(limit);
+  ASSERT_TRUE(event.ok()) << event.status().message();
+  EXPECT_LE(engine_.memory_in_use().total() + kProcess, limit);
+  EXPECT_GT(event->moved.n_released, 0);
+  EXPECT_EQ(event->moved.n_loaded, 0);
+  EXPECT_FALSE(controller.loading());
+  EXPECT_EQ(event->plan_before, Plan::Dense(kLayers));
+  EXPECT_EQ(event->plan_after, engine_.plan());
+  EXPECT_EQ(event->before.managed.total(), kDense);
+  EXPECT_EQ(event->predicted_bytes_before, kDense);
+  EXPECT_EQ(event->after.managed.total(), event->predicted_bytes_after);
+  EXPECT_EQ(controller.limit_bytes(), limit);
+}
+
+TEST_F(ControllerTest, AHigherLimitBringsBlocksBackOneByOneTheMostNeededFirst) {
+  Controller controller(engine_, policy_, Options());
+  ASSERT_TRUE(controller.SetLimit(kProcess + FakeEngine::kGlobalBytes).ok());
+  EXPECT_EQ(engine_.plan().dropped().size(), 2u * kLayers);
+  const size_t applied = engine_.applied.size();
+  const auto raised = controller.SetLimit(kProcess + 2 * kDense);
+  ASSERT_TRUE(raised.ok());
+  EXPECT_EQ(engine_.applied.size(), applied) << "nothing changes, so cached graphs must stay";
+  EXPECT_EQ(controller.pending().size(), 2u * kLayers);
+  EXPECT_EQ(controller.pending().front(), BlockId::Ffn(0));
+  for (int i = 0; i < 2 * kLayers; ++i) {
+    ASSERT_TRUE(controller.loading());
+    const BlockId next = controller.pending().front();
+    const auto event = controller.Load();
+    ASSERT_TRUE(event.ok());
+    EXPECT_EQ(event->moved.n_loaded, 1);
+    EXPECT_TRUE(engine_.plan().kept(next));
+  }
+  EXPECT_FALSE(controller.loading());
+  EXPECT_TRUE(engine_.plan().dense());
+}
+
+TEST_F(ControllerTest, LoadsPerStepBoundsAHelping) {
+  Controller controller(engine_, policy_, Options(5));
+  ASSERT_TRUE(controller.SetLimit(kProcess + FakeEngine::kGlobalBytes).ok());
+  ASSERT_TRUE(controller.SetLimit(kProcess + 2 * kDense).ok());
+  std::vector<int> helpings;
+  while (controller.loading()) {
+    helpings.push_back(controller.Load()->moved.n_loaded);
+  }
+  EXPECT_EQ(helpings, (std::vector<int>{5, 5, 2}));
+}
+
+TEST_F(ControllerTest, ALimitThatFallsWhileBlocksReturnKeepsWhatItMay) {
+  Controller controller(engine_, policy_, Options());
+  ASSERT_TRUE(controller.SetLimit(kProcess + FakeEngine::kGlobalBytes).ok());
+  ASSERT_TRUE(controller.SetLimit(kProcess + 2 * kDense).ok());
+  ASSERT_TRUE(controller.Load().ok());  // f0
+  ASSERT_TRUE(controller.Load().ok());  // a0
+  const uint64_t limit = kProcess + FakeEngine::kGlobalBytes + FakeEngine::kFfnBytes;
+  const auto event = controller.SetLimit(limit);
+  ASSERT_TRUE(event.ok());
+  EXPECT_EQ(event->moved.n_released, 1);
+  EXPECT_TRUE(engine_.plan().kept(BlockId::Ffn(0)));
+  EXPECT_LE(kProcess + engine_.memory_in_use().total(), limit);
+  EXPECT_FALSE(controller.loading());
+}
+
+TEST_F(ControllerTest, ALimitThatCannotBeMetChangesNothing) {
+  Controller controller(engine_, policy_, Options());
+  const auto refused = controller.SetLimit(kProcess);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().code(), ErrorCode::kOutOfBudget);
+  EXPECT_TRUE(engine_.applied.empty());
+  EXPECT_EQ(controller.limit_bytes(), Options().limit_bytes);
+}
+
+TEST_F(ControllerTest, AFailedLoadIsReported) {
+  Controller controller(engine_, policy_, Options());
+  ASSERT_TRUE(controller.SetLimit(kProcess + FakeEngine::kGlobalBytes).ok());
+  ASSERT_TRUE(controller.SetLimit(kProcess + 2 * kDense).ok());
+  engine_.fail_next_apply = true;
+  EXPECT_EQ(controller.Load().status().code(), ErrorCode::kIo);
+}
+
+}  // namespace
+}  // namespace espalier
