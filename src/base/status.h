@@ -33,7 +33,8 @@ class [[nodiscard]] Status {
   bool ok() const { return ok_; }
   // REQUIRES: !ok()
   ErrorCode code() const { return code_; }
-  const std::string& message() const { return message_; }
+  const std::string& message() const& { return message_; }
+  std::string message() && { return std::move(message_); }  // `result.status().message()` may be bound to a reference
 
  private:
   bool ok_ = true;

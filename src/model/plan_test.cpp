@@ -113,7 +113,6 @@ TEST(Plan, RefusesBadItemsAndNamesThem) {
 
 TEST(Plan, RefusesABlockNamedTwice) {
   ExpectRefused(Plan::Parse("a3=0 f1=0 a3=1", 16), "a3 twice");
-  ExpectRefused(Plan::ParseDrop("a3,f1,a3", 16), "a3 twice");
 }
 
 }  // namespace
