@@ -113,7 +113,9 @@ class FakeEngine final : public Engine {
 // Sixteen tokens, of which 15 ends a generation; token 3 reads "3 ".
 class FakeTokenizer final : public Tokenizer {
  public:
-  std::vector<int32_t> Encode(std::string_view, bool, bool) const override { return {}; }
+  Result<std::vector<int32_t>> Encode(std::string_view, bool, bool) const override {
+    return std::vector<int32_t>();
+  }
   std::string Piece(int32_t token, bool) const override { return std::to_string(token) + " "; }
   std::string Decode(std::span<const int32_t>) const override { return ""; }
   int32_t n_vocab() const override { return 16; }

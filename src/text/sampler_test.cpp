@@ -162,7 +162,7 @@ TEST_F(SamplerTest, GrammarAllowsNothingElse) {
 TEST_F(SamplerTest, GrammarRefusesAForeignToken) {
   SamplerOptions options;
   options.grammar = "root ::= \"yes\"";
-  const Status status = Create(options)->Accept(tokenizer_->Encode("night", false, false).front());
+  const Status status = Create(options)->Accept(tokenizer_->Encode("night", false, false)->front());
   ASSERT_FALSE(status.ok());
   EXPECT_THAT(status.message(), HasSubstr("grammar"));
 }

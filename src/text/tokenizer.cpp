@@ -22,21 +22,25 @@ class LibllamaTokenizer final : public Tokenizer {
   explicit LibllamaTokenizer(std::unique_ptr<llama_model, ModelDeleter> model)
       : model_(std::move(model)), vocab_(llama_model_get_vocab(model_.get())) {}
 
-  std::vector<int32_t> Encode(std::string_view text, bool add_special, bool parse_special) const override {
-    ESPALIER_CHECK(text.size() <= kMaxEncodeBytes);
-    const auto length = static_cast<int32_t>(text.size());
+  Result<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const override {
+    constexpr size_t kMostBytes = size_t{1} << 30;
+    if (text.size() > kMostBytes) {
+      return Unsupported(fmt::format("text of {} bytes: at most {} can be tokenised", text.size(), kMostBytes));
+    }
     // A token covers at least one byte, except BOS, EOS and the space that SentencePiece puts in front.
     std::vector<int32_t> tokens(text.size() + 3);
-    int32_t count = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
-                                   add_special, parse_special);
-    if (count < 0) {  // normalisation may still make text longer: the negative count is what it takes
-      ESPALIER_CHECK(count != std::numeric_limits<int32_t>::min());
-      tokens.resize(static_cast<size_t>(-count));
-      count = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
-                             add_special, parse_special);
+    try {
+      int32_t count = EncodeInto(text, add_special, parse_special, tokens);
+      if (count < 0) {  // normalisation may still make text longer: the negative count is what it takes
+        ESPALIER_CHECK(count != std::numeric_limits<int32_t>::min());
+        tokens.resize(static_cast<size_t>(-count));
+        count = EncodeInto(text, add_special, parse_special, tokens);
+      }
       ESPALIER_CHECK(count >= 0);
+      tokens.resize(static_cast<size_t>(count));
+    } catch (const std::exception& error) {  // libllama lets exceptions of its vocabulary out
+      return Unsupported(fmt::format("text of {} bytes: libllama cannot tokenise it: {}", text.size(), error.what()));
     }
-    tokens.resize(static_cast<size_t>(count));
     tokens.shrink_to_fit();
     return tokens;
   }
@@ -79,6 +83,10 @@ class LibllamaTokenizer final : public Tokenizer {
   const void* native_vocab() const override { return vocab_; }
 
  private:
+  int32_t EncodeInto(std::string_view text, bool add_special, bool parse_special, std::vector<int32_t>& out) const {
+    return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), out.data(),
+                          static_cast<int32_t>(out.size()), add_special, parse_special);
+  }
   int32_t PieceInto(int32_t token, bool render_special, std::string& out) const {
     return llama_token_to_piece(vocab_, token, out.data(), static_cast<int32_t>(out.size()), 0, render_special);
   }

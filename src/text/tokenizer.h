@@ -2,7 +2,6 @@
 // the only home of llama.h.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,12 +21,10 @@ class Tokenizer {
   static Result<std::unique_ptr<Tokenizer>> Open(const Model& model);
   virtual ~Tokenizer() = default;
 
-  // Longest text that Encode takes, in bytes (libllama counts tokens in 32 bits).
-  static constexpr size_t kMaxEncodeBytes = size_t{1} << 30;
-
   // Special tokens are recognised in the text when `parse_special`. `add_special` adds BOS/EOS as the model wants.
-  // REQUIRES: text.size() <= kMaxEncodeBytes.
-  virtual std::vector<int32_t> Encode(std::string_view text, bool add_special, bool parse_special) const = 0;
+  // Fails with kUnsupported on more than 1 GiB of text (libllama counts in 32 bits) and where libllama cannot tokenise
+  // it; bytes that are not UTF-8 are no failure.
+  virtual Result<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const = 0;
   // The bytes of one token; may be part of a UTF-8 sequence. Empty for ids outside the vocabulary.
   virtual std::string Piece(int32_t token, bool render_special) const = 0;
   // The text of `tokens`, without special tokens and without the space that SentencePiece puts before a text.
