@@ -42,6 +42,8 @@ struct EngineOptions {
   KvType key_type = KvType::kF16;
   KvType value_type = KvType::kF16;
   bool repack = true;            // let the backend rewrite weights for its kernels (llama.cpp: use_extra_bufts)
+  // Give tied models a rewritten copy of the embedding as output head, as libllama does (runtime/weights.h).
+  bool copy_tied_head = false;
   bool drop_page_cache = false;  // forget file pages once read: no second copy, but a restore reads from disk
 };
 
@@ -63,7 +65,6 @@ struct MemoryInUse {
   uint64_t kv_bytes = 0;       // committed pages
   uint64_t compute_bytes = 0;  // graph buffer + backend scratch + host-side buffers
   uint64_t staging_bytes = 0;  // only during a transition
-  uint64_t reclaimable_bytes = 0;  // page cache of the model file; not part of total()
   uint64_t total() const { return weight_bytes + kv_bytes + compute_bytes + staging_bytes; }
 };
 
@@ -105,7 +106,10 @@ class Engine {
   // staging. If a load fails (I/O error, memory), the blocks loaded so far stay, plan() says which, and the error
   // names the block.
   virtual Result<Transition> Apply(const Plan& plan) = 0;
-  virtual MemoryInUse memory_in_use() const = 0;
+  virtual MemoryInUse memory_in_use() const = 0;  // a few hundred additions: cheap enough for every token
+  // Page cache that the model file holds beside that; the kernel can take it back. Walks the file's pages (10 ms for
+  // 4 GB): for reports, not for every token.
+  virtual uint64_t reclaimable_bytes() const = 0;
 
   // --- sequences
   // Runs the tokens, each appended to its sequence (which begins with its first token), and hands out the logits of
@@ -139,6 +143,6 @@ class Engine {
 
 // The byte figures of `model` under `options`, without loading any weights: what `espalier memory` prints.
 // Opens the device and measures the graph with size-only calls.
-Result<MemoryModel> MeasureMemoryModel(const Model& model, const EngineOptions& options);
+Result<MemoryModel> MeasureMemoryModel(std::shared_ptr<const Model> model, const EngineOptions& options);
 
 }  // namespace espalier

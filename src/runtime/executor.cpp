@@ -1,0 +1,200 @@
+#include "runtime/executor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+
+namespace espalier {
+namespace {
+
+class Stopwatch {
+ public:
+  // Milliseconds since construction or the last Lap.
+  double Lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double ms = std::chrono::duration<double, std::milli>(now - start_).count();
+    start_ = now;
+    return ms;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+int MaxMixedTokens(int n_ubatch) { return std::max(1, n_ubatch / 2); }
+
+Executor::Executor(const HyperParameters& hparams, Device* device, const ComputeLimits& limits)
+    : hparams_(hparams),
+      device_(device),
+      limits_(limits),
+      allocator_(ggml_gallocr_new(device->buffer_type())),
+      body_(hparams, GraphBuilder::Purpose::kBody),
+      head_(hparams, GraphBuilder::Purpose::kHead) {}
+
+Status Executor::ForEachWorstCase(const ModelTensors& tensors, const KvOptions& kv,
+                                  const std::function<Status(const Graph&)>& each) {
+  KvOptions measuring_kv = kv;
+  measuring_kv.measuring = true;
+  KvCache planes(hparams_, device_, measuring_kv);
+  for (int il = 0; il < hparams_.n_layer; ++il) {
+    ESPALIER_RETURN_IF_ERROR(planes.AddLayer(il));
+  }
+  GraphBuilder builder(hparams_, GraphBuilder::Purpose::kMeasuring);
+  const auto n_block = static_cast<size_t>(2 * hparams_.n_layer);
+
+  BatchShape shape;
+  shape.n_tokens = limits_.n_ubatch;
+  shape.n_kv = planes.capacity();
+  shape.block_rows.assign(n_block, kAllRows);
+  shape.subset_sizes = {shape.n_tokens};
+  // As many logits as come out of one graph, then as many hidden rows as can be wanted.
+  shape.n_output = std::min(limits_.n_ubatch, limits_.head_rows);
+  ESPALIER_RETURN_IF_ERROR(each(builder.Build(shape, tensors, planes)));
+  if (limits_.n_ubatch > limits_.head_rows) {
+    shape.n_output = shape.n_tokens;
+    shape.with_head = false;
+    ESPALIER_RETURN_IF_ERROR(each(builder.Build(shape, tensors, planes)));
+  }
+  if (limits_.n_ubatch > 1) {
+    BatchShape mixed = shape;
+    mixed.n_tokens = MaxMixedTokens(limits_.n_ubatch);
+    mixed.n_output = std::min<int64_t>(mixed.n_tokens, limits_.head_rows);
+    mixed.with_head = true;
+    for (size_t b = 0; b < n_block; ++b) {
+      mixed.block_rows[b] = b % 4 < 2 ? kAllRows : 1;
+    }
+    mixed.subset_sizes = {mixed.n_tokens, mixed.n_tokens};
+    ESPALIER_RETURN_IF_ERROR(each(builder.Build(mixed, tensors, planes)));
+  }
+  return each(builder.BuildHead(limits_.head_rows, tensors));
+}
+
+ComputeBytes Executor::Measure(const ModelTensors& measuring_tensors, const KvOptions& kv) {
+  ComputeBytes bytes;
+  const Status status = ForEachWorstCase(measuring_tensors, kv, [&](const Graph& graph) {
+    const Allocator sizing(ggml_gallocr_new(device_->buffer_type()));
+    size_t size = 0;
+    ggml_gallocr_reserve_n_size(sizing.get(), graph.graph, nullptr, nullptr, &size);
+    bytes.graph_bytes = std::max<uint64_t>(bytes.graph_bytes, size);
+    bytes.work_bytes += device_->GrowScratchFor(graph.graph);
+    return Status::Ok();
+  });
+  ESPALIER_CHECK(status.ok());
+  const auto n_rows = static_cast<uint64_t>(limits_.n_ubatch > limits_.head_rows ? limits_.n_ubatch : 0);
+  bytes.host_bytes = body_.metadata_bytes() + head_.metadata_bytes() +
+                     n_rows * static_cast<uint64_t>(hparams_.n_embd) * sizeof(float) +
+                     (device_->is_host() ? 0
+                                         : static_cast<uint64_t>(limits_.head_rows) *
+                                               static_cast<uint64_t>(hparams_.n_vocab) * sizeof(float));
+  return bytes;
+}
+
+Status Executor::Reserve(const ModelTensors& measuring_tensors, const KvOptions& kv) {
+  ESPALIER_RETURN_IF_ERROR(ForEachWorstCase(measuring_tensors, kv, [&](const Graph& graph) -> Status {
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
+      ggml_tensor* node = ggml_graph_node(graph.graph, i);
+      if (!ggml_backend_dev_supports_op(device_->dev(), node)) {
+        return Unsupported(fmt::format("device {} cannot compute {} on {}", device_->name(), ggml_op_desc(node),
+                                       node->src[0] != nullptr ? ggml_type_name(node->src[0]->type) : "nothing"));
+      }
+    }
+    if (!ggml_gallocr_reserve(allocator_.get(), graph.graph)) {
+      return Status(ErrorCode::kIo, fmt::format("compute buffer cannot be allocated on {}: {}", device_->name(),
+                                                TakeLastGgmlError()));
+    }
+    return Status::Ok();
+  }));
+  CommitBuffer();
+  if (limits_.n_ubatch > limits_.head_rows) {
+    hidden_.resize(static_cast<size_t>(limits_.n_ubatch) * static_cast<size_t>(hparams_.n_embd));
+  }
+  return Status::Ok();
+}
+
+// The allocator does not show its buffer; a graph of one node does.
+void Executor::CommitBuffer() {
+  const GgmlContext context(
+      ggml_init({4 * ggml_tensor_overhead() + ggml_graph_overhead_custom(4, false), nullptr, /*no_alloc=*/true}));
+  ggml_cgraph* graph = ggml_new_graph_custom(context.get(), 4, false);
+  ggml_tensor* input = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, 1);
+  ggml_set_input(input);
+  ggml_build_forward_expand(graph, ggml_scale(context.get(), input, 1.0F));
+  ESPALIER_CHECK(ggml_gallocr_alloc_graph(allocator_.get(), graph));
+  ggml_backend_buffer_clear(input->buffer, 0);
+}
+
+uint64_t Executor::graph_bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }
+
+Status Executor::Run(BatchShape shape, const ModelTensors& tensors, const KvCache& kv,
+                     const std::function<void(const Graph&)>& fill, const LogitsSink& sink) {
+  shape.with_head = shape.n_output <= limits_.head_rows;
+  Stopwatch watch;
+  if (reusable_ && shape == shape_) {
+    ++statistics_.graphs_reused;
+  } else {
+    reusable_ = false;
+    current_ = body_.Build(shape, tensors, kv);
+    ESPALIER_CHECK(ggml_gallocr_alloc_graph(allocator_.get(), current_.graph));
+    shape_ = shape;
+    ++statistics_.graphs_built;
+  }
+  statistics_.build_ms += watch.Lap();
+  fill(current_);
+  statistics_.input_ms += watch.Lap();
+  if (ggml_graph_n_nodes(current_.graph) > 0) {
+    ESPALIER_RETURN_IF_ERROR(device_->Compute(current_.graph));
+  }
+  statistics_.compute_ms += watch.Lap();
+  reusable_ = true;
+  if (shape.n_output == 0) {
+    return Status::Ok();
+  }
+  if (shape.with_head) {
+    DeliverLogits(current_.logits, 0, sink);
+    return Status::Ok();
+  }
+  return RunHeadInChunks(current_, shape.n_output, tensors, sink);
+}
+
+Status Executor::RunHeadInChunks(const Graph& body, int64_t n_rows, const ModelTensors& tensors,
+                                 const LogitsSink& sink) {
+  const auto n_embd = static_cast<size_t>(hparams_.n_embd);
+  ggml_backend_tensor_get(body.hidden, hidden_.data(), 0, static_cast<size_t>(n_rows) * n_embd * sizeof(float));
+  reusable_ = false;  // the head's graph takes over the compute buffer
+  for (int64_t first = 0; first < n_rows; first += limits_.head_rows) {
+    const int64_t n = std::min<int64_t>(limits_.head_rows, n_rows - first);
+    Stopwatch watch;
+    const Graph head = head_.BuildHead(n, tensors);
+    ESPALIER_CHECK(ggml_gallocr_alloc_graph(allocator_.get(), head.graph));
+    statistics_.build_ms += watch.Lap();
+    ggml_backend_tensor_set(head.hidden, hidden_.data() + static_cast<size_t>(first) * n_embd, 0,
+                            static_cast<size_t>(n) * n_embd * sizeof(float));
+    ESPALIER_RETURN_IF_ERROR(device_->Compute(head.graph));
+    statistics_.compute_ms += watch.Lap();
+    DeliverLogits(head.logits, first, sink);
+  }
+  return Status::Ok();
+}
+
+void Executor::DeliverLogits(ggml_tensor* logits, int64_t first_row, const LogitsSink& sink) {
+  const auto n_vocab = static_cast<size_t>(logits->ne[0]);
+  const auto n_rows = static_cast<size_t>(logits->ne[1]);
+  const float* data = nullptr;
+  if (ggml_backend_buffer_is_host(logits->buffer)) {
+    data = static_cast<const float*>(logits->data);
+  } else {
+    logits_.resize(n_rows * n_vocab);
+    ggml_backend_tensor_get(logits, logits_.data(), 0, logits_.size() * sizeof(float));
+    data = logits_.data();
+  }
+  for (size_t row = 0; row < n_rows; ++row) {
+    sink(first_row + static_cast<int64_t>(row), {data + row * n_vocab, n_vocab});
+  }
+}
+
+}  // namespace espalier

@@ -1,0 +1,233 @@
+#include "runtime/graph.h"
+
+#include "base/check.h"
+
+namespace espalier {
+namespace {
+
+// Nodes, views and inputs: an attention block over a row subset has about 30, an FFN block 12, and every block may have a
+// subset of its own with five inputs.
+constexpr size_t kNodesPerLayer = 64;
+constexpr size_t kNodesBesides = 64;
+
+size_t MaxNodes(const HyperParameters& hparams, GraphBuilder::Purpose purpose) {
+  const bool head_only = purpose == GraphBuilder::Purpose::kHead;
+  return kNodesBesides + (head_only ? 0 : kNodesPerLayer * static_cast<size_t>(hparams.n_layer));
+}
+
+}  // namespace
+
+struct GraphBuilder::Scope {
+  const BatchShape& shape;
+  const ModelTensors& tensors;
+  const KvCache& kv;
+};
+
+GraphBuilder::GraphBuilder(const HyperParameters& hparams, Purpose purpose)
+    : hparams_(hparams),
+      purpose_(purpose),
+      max_nodes_(MaxNodes(hparams, purpose)),
+      arena_(ggml_tensor_overhead() * max_nodes_ + ggml_graph_overhead_custom(max_nodes_, false)) {}
+
+void GraphBuilder::Reset() {
+  context_.reset();
+  context_.reset(ggml_init({arena_.size(), arena_.data(), /*no_alloc=*/true}));
+  graph_ = ggml_new_graph_custom(context_.get(), max_nodes_, false);
+  if (purpose_ == Purpose::kMeasuring) {
+    // Works in place on a float in the arena, so it may really be executed.
+    ggml_set_no_alloc(context_.get(), false);
+    ggml_tensor* one = ggml_new_tensor_1d(context_.get(), GGML_TYPE_F32, 1);
+    *static_cast<float*>(one->data) = 1;
+    ggml_set_no_alloc(context_.get(), true);
+    ggml_build_forward_expand(graph_, ggml_scale_inplace(context_.get(), one, 1.0F));
+  }
+}
+
+ggml_tensor* GraphBuilder::Input(ggml_type type, int64_t ne0, int64_t ne1) {
+  ggml_tensor* tensor = ggml_new_tensor_2d(context_.get(), type, ne0, ne1);
+  ggml_set_input(tensor);
+  return tensor;
+}
+
+RowInputs GraphBuilder::NewRowInputs(int64_t n, int64_t n_kv, bool subset) {
+  RowInputs rows;
+  rows.positions = Input(GGML_TYPE_I32, n);
+  rows.cells = Input(GGML_TYPE_I64, n);
+  rows.mask = Input(GGML_TYPE_F16, n_kv, n);
+  if (subset) {
+    rows.gather = Input(GGML_TYPE_I32, n);
+    rows.scatter = Input(GGML_TYPE_I64, n);
+  }
+  return rows;
+}
+
+ggml_tensor* GraphBuilder::Norm(ggml_tensor* x, ggml_tensor* weight) {
+  return ggml_mul(context_.get(), ggml_rms_norm(context_.get(), x, hparams_.rms_epsilon), weight);
+}
+
+ggml_tensor* GraphBuilder::Project(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x) {
+  ggml_tensor* y = ggml_mul_mat(context_.get(), weight, x);
+  return bias != nullptr ? ggml_add(context_.get(), y, bias) : y;
+}
+
+ggml_tensor* GraphBuilder::Rotate(ggml_tensor* x, ggml_tensor* rotation) {
+  if (rotation == nullptr) {
+    return x;
+  }
+  ggml_context* const c = context_.get();
+  const int64_t n = rotation->ne[0];
+  ggml_tensor* groups = ggml_is_contiguous(x) ? ggml_reshape_2d(c, x, n, ggml_nelements(x) / n)
+                                              : ggml_cont_2d(c, x, n, ggml_nelements(x) / n);
+  ggml_tensor* turned = ggml_mul_mat(c, rotation, groups);
+  ggml_mul_mat_set_hint(turned, GGML_HINT_SRC0_IS_HADAMARD);
+  return ggml_reshape_4d(c, turned, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
+}
+
+ggml_tensor* GraphBuilder::Rope(ggml_tensor* x, ggml_tensor* positions, ggml_tensor* factors) {
+  const RopeParameters& rope = hparams_.rope;
+  const int mode = rope.kind == RopeKind::kNeox ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
+  return ggml_rope_ext(context_.get(), x, positions, factors, rope.n_rot, mode, rope.n_ctx_original, rope.freq_base,
+                       rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow);
+}
+
+ggml_tensor* GraphBuilder::AttentionBlock(const Scope& scope, int il, ggml_tensor* x, const RowInputs& rows,
+                                          bool keys_only) {
+  ggml_context* const c = context_.get();
+  const auto tensor = [&](TensorRole role) { return scope.tensors.get(BlockId::Attention(il), role); };
+  ggml_tensor* const factors = scope.tensors.global(TensorRole::kRopeFrequencyFactors);
+  const int64_t head_dim = hparams_.head_dim;
+  const int64_t n_head_kv = hparams_.n_head_kv;
+  const int64_t n = x->ne[1];
+
+  ggml_tensor* cur = Norm(x, tensor(TensorRole::kAttentionNorm));                              // [n_embd, n]
+  ggml_tensor* q = Project(tensor(TensorRole::kQuery), tensor(TensorRole::kQueryBias), cur);   // [n_head*head_dim, n]
+  ggml_tensor* k = Project(tensor(TensorRole::kKey), tensor(TensorRole::kKeyBias), cur);       // [n_head_kv*head_dim, n]
+  ggml_tensor* v = Project(tensor(TensorRole::kValue), tensor(TensorRole::kValueBias), cur);   // likewise
+  q = ggml_reshape_3d(c, q, head_dim, hparams_.n_head, n);
+  k = ggml_reshape_3d(c, k, head_dim, n_head_kv, n);
+  v = ggml_reshape_3d(c, v, head_dim, n_head_kv, n);
+  if (ggml_tensor* norm = tensor(TensorRole::kQueryNorm)) {
+    q = Norm(q, norm);
+  }
+  if (ggml_tensor* norm = tensor(TensorRole::kKeyNorm)) {
+    k = Norm(k, norm);
+  }
+  q = Rotate(Rope(q, rows.positions, factors), scope.kv.key_rotation());
+  k = Rotate(Rope(k, rows.positions, factors), scope.kv.key_rotation());
+  v = Rotate(v, scope.kv.value_rotation());
+
+  // K/V rows into their cells, head by head: planes are [head_dim, cells, n_head_kv].
+  ggml_tensor* const key_planes = scope.kv.key(il);
+  ggml_tensor* const value_planes = scope.kv.value(il);
+  ggml_build_forward_expand(graph_, ggml_set_rows(c, key_planes, ggml_permute(c, k, 0, 2, 1, 3), rows.cells));
+  ggml_build_forward_expand(graph_, ggml_set_rows(c, value_planes, ggml_permute(c, v, 0, 2, 1, 3), rows.cells));
+  if (keys_only) {
+    return nullptr;
+  }
+  const auto read = [&](ggml_tensor* planes) {
+    return ggml_view_3d(c, planes, head_dim, scope.shape.n_kv, n_head_kv, planes->nb[1], planes->nb[2], 0);
+  };
+  ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), read(key_planes), read(value_planes),
+                                         rows.mask, hparams_.attention_scale, 0.0F, 0.0F);
+  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+  out = Rotate(ggml_reshape_2d(c, out, head_dim * hparams_.n_head, n), scope.kv.value_rotation());
+  return Project(tensor(TensorRole::kAttentionOutput), tensor(TensorRole::kAttentionOutputBias), out);
+}
+
+ggml_tensor* GraphBuilder::FfnBlock(const Scope& scope, int il, ggml_tensor* x) {
+  const auto tensor = [&](TensorRole role) { return scope.tensors.get(BlockId::Ffn(il), role); };
+  ggml_tensor* cur = Norm(x, tensor(TensorRole::kFfnNorm));
+  ggml_tensor* up = Project(tensor(TensorRole::kFfnUp), tensor(TensorRole::kFfnUpBias), cur);      // [n_ff, n]
+  ggml_tensor* gate = Project(tensor(TensorRole::kFfnGate), tensor(TensorRole::kFfnGateBias), cur);
+  ggml_tensor* hidden = ggml_swiglu_split(context_.get(), gate, up);
+  return Project(tensor(TensorRole::kFfnDown), tensor(TensorRole::kFfnDownBias), hidden);
+}
+
+ggml_tensor* GraphBuilder::Head(const ModelTensors& tensors, ggml_tensor* hidden) {
+  ggml_tensor* logits = ggml_mul_mat(context_.get(), tensors.head, hidden);
+  ggml_set_output(logits);
+  ggml_build_forward_expand(graph_, logits);
+  return logits;
+}
+
+Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv) {
+  Reset();
+  ggml_context* const c = context_.get();
+  const Scope scope{shape, tensors, kv};
+  const int n_block = static_cast<int>(shape.block_rows.size());
+  Graph result;
+  result.graph = graph_;
+  result.tokens = Input(GGML_TYPE_I32, shape.n_tokens);
+  for (size_t s = 0; s < shape.subset_sizes.size(); ++s) {
+    result.rows.push_back(NewRowInputs(shape.subset_sizes[s], shape.n_kv, s != 0));
+  }
+  if (shape.n_output < shape.n_tokens && shape.n_output > 0) {
+    result.output_rows = Input(GGML_TYPE_I32, shape.n_output);
+  }
+
+  int last_attention = -1;
+  bool uniform = true;  // every block that runs, runs on all rows
+  for (int b = 0; b < n_block; ++b) {
+    const int rows = shape.block_rows[static_cast<size_t>(b)];
+    uniform = uniform && (rows == kAllRows || rows == kNoRows);
+    if (BlockId{b}.is_attention() && rows != kNoRows) {
+      last_attention = b;
+    }
+  }
+  ggml_tensor* x = ggml_get_rows(c, tensors.global(TensorRole::kTokenEmbedding), result.tokens);  // [n_embd, n_tokens]
+  // After the last attention every block is local to its token, so only rows that come out go on.
+  bool trimmed = result.output_rows == nullptr;
+  const auto trim = [&] {
+    if (!trimmed) {
+      x = ggml_get_rows(c, x, result.output_rows);
+      trimmed = true;
+    }
+  };
+  if (last_attention < 0 && uniform) {
+    trim();
+  }
+  for (int b = 0; b < n_block; ++b) {
+    const BlockId block{b};
+    const int subset = shape.block_rows[static_cast<size_t>(b)];
+    if (subset == kNoRows || (shape.n_output == 0 && b > last_attention)) {
+      continue;
+    }
+    const RowInputs& rows = result.rows[static_cast<size_t>(subset)];
+    ggml_tensor* in = subset == kAllRows ? x : ggml_get_rows(c, x, rows.gather);
+    const bool keys_only = shape.n_output == 0 && b == last_attention;
+    ggml_tensor* delta = block.is_attention() ? AttentionBlock(scope, block.layer(), in, rows, keys_only)
+                                              : FfnBlock(scope, block.layer(), in);
+    if (delta == nullptr) {
+      return result;
+    }
+    ggml_tensor* out = ggml_add(c, delta, in);
+    x = subset == kAllRows ? out : ggml_set_rows(c, x, out, rows.scatter);
+    if (b == last_attention && uniform) {
+      trim();
+    }
+  }
+  if (shape.n_output == 0) {  // no attention at all: nothing to compute
+    return result;
+  }
+  trim();
+  ggml_tensor* hidden = Norm(x, tensors.global(TensorRole::kOutputNorm));
+  if (shape.with_head) {
+    result.logits = Head(tensors, hidden);
+  } else {
+    ggml_set_output(hidden);
+    ggml_build_forward_expand(graph_, hidden);
+    result.hidden = hidden;
+  }
+  return result;
+}
+
+Graph GraphBuilder::BuildHead(int64_t n_rows, const ModelTensors& tensors) {
+  Reset();
+  Graph result;
+  result.graph = graph_;
+  result.hidden = Input(GGML_TYPE_F32, hparams_.n_embd, n_rows);
+  result.logits = Head(tensors, result.hidden);
+  return result;
+}
+
+}  // namespace espalier

@@ -1,0 +1,100 @@
+// The compute graph of one sub-batch: which blocks run, on which rows, and what comes out. Written once for all
+// architectures, over tensor roles (model/architecture.h): an optional tensor that a model lacks adds no node.
+//
+// Nodes and their order follow libllama's for the same model, so that logits are bit-identical at equal batch shape.
+#pragma once
+
+#include <ggml-alloc.h>
+#include <ggml.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model/architecture.h"
+#include "runtime/kv_cache.h"
+#include "runtime/weights.h"
+
+namespace espalier {
+
+// Which rows (tokens) of a sub-batch a block runs on.
+inline constexpr int kNoRows = -1;  // the block is not in the graph
+inline constexpr int kAllRows = 0;  // every token
+                                    // n > 0: row subset n, gathered before the block and scattered after it
+
+// Everything that determines a graph. Two sub-batches of equal shape under the same residency epoch share one graph.
+struct BatchShape {
+  int64_t epoch = 0;           // residency epoch: tensors die with their block
+  int64_t n_tokens = 0;
+  int64_t n_kv = 0;            // cells attention reads
+  int64_t n_output = 0;        // rows that leave the graph
+  bool with_head = true;       // logits come out; otherwise the normed hidden rows, for the head to be run in chunks
+  std::vector<int> block_rows;         // per block: kNoRows, kAllRows or a subset
+  std::vector<int64_t> subset_sizes;   // [0] = n_tokens, [n] = rows of subset n
+
+  friend bool operator==(const BatchShape&, const BatchShape&) = default;
+};
+
+// Input tensors for one set of rows; nullptr (or without a buffer) where no node uses them.
+struct RowInputs {
+  ggml_tensor* positions = nullptr;  // i32 [n]
+  ggml_tensor* cells = nullptr;      // i64 [n]: where K/V rows go
+  ggml_tensor* mask = nullptr;       // f16 [n_kv, n]: 0 attends, -inf does not
+  ggml_tensor* gather = nullptr;     // i32 [n]: rows of the batch (subsets only)
+  ggml_tensor* scatter = nullptr;    // i64 [n]: the same
+};
+
+struct Graph {
+  ggml_cgraph* graph = nullptr;
+  ggml_tensor* tokens = nullptr;       // i32 [n_tokens]
+  ggml_tensor* output_rows = nullptr;  // i32 [n_output]; nullptr when all rows come out
+  std::vector<RowInputs> rows;         // by subset number
+  ggml_tensor* hidden = nullptr;       // f32 [n_embd, n_output], normed; with_head == false
+  ggml_tensor* logits = nullptr;       // f32 [n_vocab, n_output]; with_head == true
+};
+
+// Holds the metadata of one graph at a time. Thread rule: the owner's thread only.
+class GraphBuilder {
+ public:
+  enum class Purpose {
+    kBody,       // whole sub-batches
+    kHead,       // BuildHead only: a smaller arena
+    kMeasuring,  // never computed, except for a harmless first node (Device::GrowScratchFor)
+  };
+  GraphBuilder(const HyperParameters& hparams, Purpose purpose);
+
+  // Forgets the previous graph. `tensors` and `kv` must outlive the graph's use.
+  // REQUIRES: blocks that run are in `tensors`, and attention blocks have their planes in `kv`.
+  Graph Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv);
+  // The output head alone: hidden rows in (Graph::hidden is the input), logits out.
+  Graph BuildHead(int64_t n_rows, const ModelTensors& tensors);
+
+  // Bytes of graph metadata held.
+  uint64_t metadata_bytes() const { return arena_.size(); }
+
+ private:
+  struct Scope;  // the graph under construction
+
+  void Reset();
+  ggml_tensor* Input(ggml_type type, int64_t ne0, int64_t ne1 = 1);
+  RowInputs NewRowInputs(int64_t n, int64_t n_kv, bool subset);
+  ggml_tensor* Norm(ggml_tensor* x, ggml_tensor* weight);
+  ggml_tensor* Project(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x);
+  // Heads of x times the rotation of stored rows (runtime/kv_cache.h); x itself where there is none.
+  ggml_tensor* Rotate(ggml_tensor* x, ggml_tensor* rotation);
+  ggml_tensor* Rope(ggml_tensor* x, ggml_tensor* positions, ggml_tensor* factors);
+  // The block's contribution to the residual stream for rows x; nullptr with keys_only, which stops once this block's
+  // K/V rows are stored.
+  ggml_tensor* AttentionBlock(const Scope& scope, int il, ggml_tensor* x, const RowInputs& rows, bool keys_only);
+  ggml_tensor* FfnBlock(const Scope& scope, int il, ggml_tensor* x);
+  ggml_tensor* Head(const ModelTensors& tensors, ggml_tensor* hidden);
+
+  const HyperParameters hparams_;
+  const Purpose purpose_;
+  const size_t max_nodes_;
+  std::vector<std::byte> arena_;
+  GgmlContext context_;
+  ggml_cgraph* graph_ = nullptr;
+};
+
+}  // namespace espalier

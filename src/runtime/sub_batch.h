@@ -1,0 +1,41 @@
+// From a run of batch tokens to the rows each block computes, and to the graph's inputs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "runtime/graph.h"
+#include "runtime/kv_cache.h"
+#include "runtime/sequences.h"
+
+namespace espalier {
+
+// A token with its place.
+struct PlacedToken {
+  int32_t token = 0;
+  SequenceId sequence = 0;
+  int32_t position = 0;
+  int64_t cell = 0;
+  bool want_logits = false;
+};
+
+// The rows that blocks run on: subsets[0] are all rows, block_rows[b] numbers the subset of block b or is kNoRows.
+struct RowPlan {
+  std::vector<int> block_rows;
+  std::vector<std::vector<int32_t>> subsets;
+
+  bool mixed() const { return subsets.size() > 1; }
+};
+
+// `sequences[i]` is the sequence of token i; `resident(block)` says whether a block's weights are there.
+RowPlan PlanRows(std::span<const Sequence* const> sequences, int n_block,
+                 const std::function<bool(BlockId)>& resident);
+
+// Sets all inputs of `graph` for these tokens.
+void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const RowPlan& rows, const KvCache& kv,
+                int64_t n_kv);
+
+}  // namespace espalier

@@ -1,0 +1,284 @@
+#include "runtime/weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/file.h"
+
+namespace espalier {
+namespace {
+
+// Tensors in our own regions start on cache lines, as ggml's CPU buffers do.
+constexpr uint64_t kTensorAlignment = 64;
+// Device memory is filled through a window of this size; buffer types that rewrite need the whole tensor at once.
+constexpr uint64_t kUploadWindow = 8 * kMiB;
+
+ggml_tensor* NewTensor(ggml_context* context, const TensorInfo& info) {
+  ggml_tensor* tensor = ggml_new_tensor(context, info.type, info.n_dims, info.ne.data());
+  ggml_set_name(tensor, info.name.c_str());
+  return tensor;
+}
+
+}  // namespace
+
+GgmlContext NewMetadataContext(size_t n_tensors) {
+  return GgmlContext(ggml_init({ggml_tensor_overhead() * (n_tensors + 1), nullptr, /*no_alloc=*/true}));
+}
+
+WeightStore::WeightStore(std::shared_ptr<const Model> model, const Device* device, const WeightOptions& options)
+    : model_(std::move(model)), device_(device), options_(options) {
+  blocks_.resize(static_cast<size_t>(model_->n_block()));
+  tensors_.blocks.resize(blocks_.size());
+  for (int i = 0; i < model_->n_block(); ++i) {
+    PlaceGroup(model_->block({i}), blocks_[static_cast<size_t>(i)]);
+    SizeGroup(blocks_[static_cast<size_t>(i)]);
+  }
+  PlaceGroup(model_->globals(), globals_);
+  if (model_->hparams().tied_output && options_.copy_tied_head) {
+    const TensorInfo* embedding = model_->globals().get(TensorRole::kTokenEmbedding);
+    if (ggml_backend_buffer_type_t type = ChooseBufferType(*embedding); type != ordinary()) {
+      globals_.places.push_back({TensorRole::kOutput, embedding, type, /*is_head_copy=*/true});
+    }
+  }
+  SizeGroup(globals_);
+}
+
+// The way libllama decides: the first rewriting buffer type in which the device can multiply with this weight.
+ggml_backend_buffer_type_t WeightStore::ChooseBufferType(const TensorInfo& info) const {
+  if (!options_.repack || info.n_dims != 2) {
+    return ordinary();
+  }
+  for (ggml_backend_buffer_type_t type : device_->repacking_buffer_types()) {
+    const GgmlContext context = NewMetadataContext(4);
+    ggml_tensor* weight = NewTensor(context.get(), info);
+    ggml_tensor* input = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, info.ne[0], 512);
+    ggml_tensor* product = ggml_mul_mat(context.get(), weight, input);
+    const GgmlBuffer empty(ggml_backend_buft_alloc_buffer(type, 0));
+    weight->buffer = empty.get();
+    if (ggml_backend_dev_supports_op(device_->dev(), product)) {
+      return type;
+    }
+  }
+  return ordinary();
+}
+
+void WeightStore::PlaceGroup(const TensorGroup& tensors, Group& group) const {
+  for (int r = 0; r < kTensorRoleCount; ++r) {
+    const auto role = static_cast<TensorRole>(r);
+    if (const TensorInfo* info = tensors.get(role)) {
+      // Rows of the embedding are looked up, which rewritten layouts cannot do.
+      const bool multiplied = role != TensorRole::kTokenEmbedding;
+      group.places.push_back({role, info, multiplied ? ChooseBufferType(*info) : ordinary()});
+    }
+  }
+}
+
+void WeightStore::SizeGroup(Group& group) const {
+  std::map<ggml_backend_buffer_type_t, std::vector<const Place*>> by_type;
+  for (const Place& place : group.places) {
+    by_type[place.buffer_type].push_back(&place);
+  }
+  group.bytes = 0;
+  group.staging_bytes = 0;
+  for (const auto& [type, places] : by_type) {
+    const bool in_place = device_->is_host() && type == ordinary();
+    uint64_t size = 0;
+    if (in_place) {
+      for (const Place* place : places) {
+        size += RoundUp(place->info->bytes, kTensorAlignment);
+      }
+    } else {
+      const GgmlContext context = NewMetadataContext(places.size());
+      for (const Place* place : places) {
+        NewTensor(context.get(), *place->info);
+        group.staging_bytes = std::max(
+            group.staging_bytes, type == ordinary() ? std::min(place->info->bytes, kUploadWindow) : place->info->bytes);
+      }
+      size = ggml_backend_alloc_ctx_tensors_from_buft_size(context.get(), type);
+    }
+    group.bytes += device_->is_host() ? RoundUp(size, Region::PageSize()) : size;
+  }
+}
+
+Status WeightStore::Load(BlockId block) {
+  Group& group = blocks_[static_cast<size_t>(block.index)];
+  if (group.resident) {
+    return Status::Ok();
+  }
+  if (Status status = LoadGroup(group, tensors_.blocks[static_cast<size_t>(block.index)], nullptr); !status.ok()) {
+    Release(block);
+    return Status(status.code(), fmt::format("block {}: {}", BlockName(block), status.message()));
+  }
+  return Status::Ok();
+}
+
+void WeightStore::Release(BlockId block) {
+  Group& group = blocks_[static_cast<size_t>(block.index)];
+  tensors_.blocks[static_cast<size_t>(block.index)] = {};
+  group.buffers.clear();
+  group.region = Region();
+  group.contexts.clear();
+  group.resident = false;
+}
+
+Status WeightStore::LoadGlobals() {
+  if (globals_.resident) {
+    return Status::Ok();
+  }
+  ESPALIER_RETURN_IF_ERROR(LoadGroup(globals_, tensors_.globals, &tensors_.head));
+  return Status::Ok();
+}
+
+Status WeightStore::LoadGroup(Group& group, TensorSet& set, ggml_tensor** head) {
+  std::map<ggml_backend_buffer_type_t, std::vector<std::pair<const Place*, ggml_tensor*>>> by_type;
+  std::map<ggml_backend_buffer_type_t, ggml_context*> contexts;
+  for (const Place& place : group.places) {
+    ggml_context*& context = contexts[place.buffer_type];
+    if (context == nullptr) {
+      group.contexts.push_back(NewMetadataContext(group.places.size()));
+      context = group.contexts.back().get();
+    }
+    by_type[place.buffer_type].emplace_back(&place, NewTensor(context, *place.info));
+  }
+  for (auto& [type, tensors] : by_type) {
+    if (device_->is_host() && type == ordinary()) {
+      uint64_t size = 0;
+      for (const auto& [place, tensor] : tensors) {
+        size += RoundUp(place->info->bytes, kTensorAlignment);
+      }
+      ESPALIER_ASSIGN_OR_RETURN(group.region, Region::Map(size, Region::Pages::kHuge));
+      group.buffers.emplace_back(
+          ggml_backend_dev_buffer_from_host_ptr(device_->dev(), group.region.data(), group.region.size(), 0));
+      uint64_t offset = 0;
+      for (const auto& [place, tensor] : tensors) {
+        ESPALIER_CHECK(ggml_backend_tensor_alloc(group.buffers.back().get(), tensor, group.region.data() + offset) ==
+                       GGML_STATUS_SUCCESS);
+        offset += RoundUp(place->info->bytes, kTensorAlignment);
+      }
+    } else {
+      group.buffers.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(contexts[type], type));
+      if (group.buffers.back() == nullptr) {
+        return Status(ErrorCode::kIo, fmt::format("{} cannot be allocated in {}: {}", FormatBytes(group.bytes),
+                                                  ggml_backend_buft_name(type), TakeLastGgmlError()));
+      }
+    }
+    ggml_backend_buffer_set_usage(group.buffers.back().get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+  }
+  Region staging;  // given back as soon as the group is in
+  for (auto& [type, tensors] : by_type) {
+    for (const auto& [place, tensor] : tensors) {
+      ESPALIER_RETURN_IF_ERROR(Fill(*place, tensor, staging));
+      if (place->is_head_copy) {
+        *head = tensor;
+      } else {
+        set[static_cast<size_t>(place->role)] = tensor;
+      }
+    }
+  }
+  if (head != nullptr && *head == nullptr) {
+    ggml_tensor* output = set[static_cast<size_t>(TensorRole::kOutput)];
+    *head = output != nullptr ? output : set[static_cast<size_t>(TensorRole::kTokenEmbedding)];
+  }
+  group.resident = true;
+  return Status::Ok();
+}
+
+Status WeightStore::Fill(const Place& place, ggml_tensor* tensor, Region& staging) {
+  const TensorInfo& info = *place.info;
+  const ByteSource& source = model_->gguf().source();
+  ESPALIER_CHECK(ggml_nbytes(tensor) == info.bytes);
+  if (device_->is_host() && place.buffer_type == ordinary()) {
+    ESPALIER_RETURN_IF_ERROR(source.ReadAt(info.offset, {static_cast<std::byte*>(tensor->data), info.bytes}));
+  } else {
+    const uint64_t window = place.buffer_type == ordinary() ? std::min(info.bytes, kUploadWindow) : info.bytes;
+    if (staging.size() < window) {
+      staging = Region();
+      ESPALIER_ASSIGN_OR_RETURN(staging, Region::Map(window, Region::Pages::kHuge));
+    }
+    for (uint64_t at = 0; at < info.bytes; at += window) {
+      const uint64_t n = std::min(window, info.bytes - at);
+      ESPALIER_RETURN_IF_ERROR(source.ReadAt(info.offset + at, {staging.data(), n}));
+      ggml_backend_tensor_set(tensor, staging.data(), at, n);
+    }
+  }
+  if (options_.drop_page_cache) {
+    if (const auto* file = dynamic_cast<const File*>(&source)) {
+      file->DropCache(info.offset, info.bytes);
+    }
+  }
+  return Status::Ok();
+}
+
+uint64_t WeightStore::resident_bytes() const {
+  uint64_t bytes = globals_.resident ? globals_.bytes : 0;
+  for (const Group& group : blocks_) {
+    bytes += group.resident ? group.bytes : 0;
+  }
+  return bytes;
+}
+
+uint64_t WeightStore::page_cache_bytes() const {
+  const auto* file = dynamic_cast<const File*>(&model_->gguf().source());
+  return file != nullptr ? file->CachedBytes(0, file->size()) : 0;
+}
+
+const ModelTensors& WeightStore::MeasuringTensors() {
+  if (measuring_context_ != nullptr) {
+    return measuring_;
+  }
+  size_t n = globals_.places.size();
+  for (const Group& group : blocks_) {
+    n += group.places.size();
+  }
+  measuring_context_ = NewMetadataContext(n);
+  std::map<ggml_backend_buffer_type_t, ggml_backend_buffer_t> empty;
+  // What a rewriting buffer type hangs on a tensor (its kernels, which size the backend's scratch), by type and shape.
+  std::map<std::tuple<ggml_backend_buffer_type_t, ggml_type, int64_t, int64_t>, void*> extras;
+  const auto extra_of = [&](ggml_backend_buffer_type_t type, const TensorInfo& info) {
+    auto [found, is_new] = extras.try_emplace({type, info.type, info.ne[0], info.ne[1]}, nullptr);
+    if (is_new) {
+      // Address space only: nothing is written to it.
+      const GgmlContext context = NewMetadataContext(1);
+      ggml_tensor* tensor = NewTensor(context.get(), info);
+      const GgmlBuffer buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), type));
+      found->second = buffer != nullptr ? tensor->extra : nullptr;
+    }
+    return found->second;
+  };
+  const auto add = [&](const Group& group, TensorSet& set) {
+    for (const Place& place : group.places) {
+      ggml_tensor* tensor = NewTensor(measuring_context_.get(), *place.info);
+      ggml_backend_buffer_t& buffer = empty[place.buffer_type];
+      if (buffer == nullptr) {
+        measuring_buffers_.emplace_back(ggml_backend_buft_alloc_buffer(place.buffer_type, 0));
+        buffer = measuring_buffers_.back().get();
+      }
+      tensor->buffer = buffer;  // ggml's allocator then takes it for allocated elsewhere
+      if (place.buffer_type != ordinary()) {
+        tensor->extra = extra_of(place.buffer_type, *place.info);
+      }
+      if (place.is_head_copy) {
+        measuring_.head = tensor;
+      } else {
+        set[static_cast<size_t>(place.role)] = tensor;
+      }
+    }
+  };
+  measuring_.blocks.resize(blocks_.size());
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    add(blocks_[i], measuring_.blocks[i]);
+  }
+  add(globals_, measuring_.globals);
+  if (measuring_.head == nullptr) {
+    ggml_tensor* output = measuring_.global(TensorRole::kOutput);
+    measuring_.head = output != nullptr ? output : measuring_.global(TensorRole::kTokenEmbedding);
+  }
+  return measuring_;
+}
+
+}  // namespace espalier

@@ -1,0 +1,126 @@
+// Which weights are in memory. The unit of residency is the block: all its tensors come and go together.
+//
+// Two stores, chosen per tensor the way libllama chooses (so that kernels, and with them bits, are the same):
+//  * host: tensors that kernels read as they lie in the file. One region of huge pages per block, read in place.
+//  * device buffer: tensors in a buffer type that rewrites them for its kernels (AMX, repack), and everything on a
+//    device with memory of its own. Allocated by ggml per block and buffer type; data passes through staging.
+// A released block's memory goes back to the system at once: its regions are unmapped, its buffers freed (which is why
+// glibc's mmap threshold has to be pinned: ReturnFreedMemoryToSystem in base/process_memory.h).
+#pragma once
+
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "base/region.h"
+#include "base/status.h"
+#include "model/model.h"
+#include "runtime/device.h"
+
+namespace espalier {
+
+// ggml tensors of a block (or of the globals) by role; nullptr where absent or not resident.
+using TensorSet = std::array<ggml_tensor*, kTensorRoleCount>;
+
+struct ModelTensors {
+  std::vector<TensorSet> blocks;
+  TensorSet globals = {};
+  // What the output head multiplies with: output.weight, or the token embedding (tied).
+  ggml_tensor* head = nullptr;
+
+  ggml_tensor* get(BlockId block, TensorRole role) const {
+    return blocks[static_cast<size_t>(block.index)][static_cast<size_t>(role)];
+  }
+  ggml_tensor* global(TensorRole role) const { return globals[static_cast<size_t>(role)]; }
+};
+
+struct GgmlContextDeleter {
+  void operator()(ggml_context* context) const { ggml_free(context); }
+};
+using GgmlContext = std::unique_ptr<ggml_context, GgmlContextDeleter>;
+struct GgmlBufferDeleter {
+  void operator()(ggml_backend_buffer_t buffer) const { ggml_backend_buffer_free(buffer); }
+};
+using GgmlBuffer = std::unique_ptr<std::remove_pointer_t<ggml_backend_buffer_t>, GgmlBufferDeleter>;
+
+// A context for the metadata of `n_tensors` tensors; no data is allocated in it.
+GgmlContext NewMetadataContext(size_t n_tensors);
+
+struct WeightOptions {
+  bool repack = true;
+  // Tied models use the token embedding twice: looked up by row, and as the output head. Kernels for rewritten weights
+  // cannot look rows up, so libllama holds a second, rewritten copy for the head. Ours is off by default: the head's
+  // matrix is read once per token whatever its layout, and the copy is the largest tensor of a small model.
+  bool copy_tied_head = false;
+  bool drop_page_cache = false;
+};
+
+// Thread rule: the owner's thread only; never release during a compute.
+class WeightStore {
+ public:
+  WeightStore(std::shared_ptr<const Model> model, const Device* device, const WeightOptions& options);
+
+  // Brings the block's tensors in. Fails with kIo if reading or memory fails; the block is then not resident.
+  // No-op if it is resident.
+  Status Load(BlockId block);
+  // No-op if it is not resident. REQUIRES: no graph that names its tensors is run afterwards.
+  void Release(BlockId block);
+  Status LoadGlobals();
+
+  bool resident(BlockId block) const { return blocks_[static_cast<size_t>(block.index)].resident; }
+  const ModelTensors& tensors() const { return tensors_; }
+
+  // Bytes that the block holds, or would hold: buffers with padding, whole pages.
+  uint64_t block_bytes(BlockId block) const { return blocks_[static_cast<size_t>(block.index)].bytes; }
+  uint64_t global_bytes() const { return globals_.bytes; }
+  // Bytes of staging that loading it needs for a moment.
+  uint64_t staging_bytes(BlockId block) const { return blocks_[static_cast<size_t>(block.index)].staging_bytes; }
+  uint64_t global_staging_bytes() const { return globals_.staging_bytes; }
+  uint64_t resident_bytes() const;
+  // Page cache that the model file holds now.
+  uint64_t page_cache_bytes() const;
+
+  // Tensors for size-only graph calls: right types, shapes and buffer types, no data. Valid as long as the store.
+  const ModelTensors& MeasuringTensors();
+
+ private:
+  // One tensor of a group and where it goes.
+  struct Place {
+    TensorRole role;
+    const TensorInfo* info;
+    ggml_backend_buffer_type_t buffer_type;
+    bool is_head_copy = false;
+  };
+  struct Group {
+    std::vector<Place> places;
+    uint64_t bytes = 0;
+    uint64_t staging_bytes = 0;
+    bool resident = false;
+    Region region;
+    std::vector<GgmlContext> contexts;
+    std::vector<GgmlBuffer> buffers;
+  };
+
+  void PlaceGroup(const TensorGroup& tensors, Group& group) const;
+  void SizeGroup(Group& group) const;
+  ggml_backend_buffer_type_t ChooseBufferType(const TensorInfo& info) const;
+  Status LoadGroup(Group& group, TensorSet& set, ggml_tensor** head);
+  Status Fill(const Place& place, ggml_tensor* tensor, Region& staging);
+  ggml_backend_buffer_type_t ordinary() const { return device_->buffer_type(); }
+
+  std::shared_ptr<const Model> model_;
+  const Device* device_;
+  WeightOptions options_;
+  std::vector<Group> blocks_;
+  Group globals_;
+  ModelTensors tensors_;
+
+  ModelTensors measuring_;
+  GgmlContext measuring_context_;
+  std::vector<GgmlBuffer> measuring_buffers_;
+};
+
+}  // namespace espalier

@@ -1,0 +1,57 @@
+// Models for tests, made once per process tree and kept in a temporary folder.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "model/model.h"
+#include "text/quantize.h"
+
+namespace espalier::test {
+
+inline std::string ReferencePath() { return ESPALIER_TEST_MODELS "/espalier-reference-f16.gguf"; }
+inline std::string TwinPath() { return ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf"; }
+
+// A folder for made models, shared by all tests of a build and kept between runs.
+inline std::string ScratchFolder() {
+  const auto folder = std::filesystem::path(ESPALIER_TEST_SCRATCH);
+  std::filesystem::create_directories(folder);
+  return folder.string();
+}
+
+// The twin (6 layers, trained) at `type` ("F16" is the file itself).
+inline std::string TwinAt(const std::string& type) {
+  if (type == "F16") {
+    return TwinPath();
+  }
+  const std::string path = ScratchFolder() + "/twin-" + type + ".gguf";
+  if (!std::filesystem::exists(path)) {
+    const Status status = QuantizeModel(TwinPath(), path, type);
+    EXPECT_TRUE(status.ok()) << status.message();
+  }
+  return path;
+}
+
+inline std::shared_ptr<const Model> OpenOrFail(const std::string& path) {
+  auto model = Model::Open(path);
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return model.ok() ? *model : nullptr;
+}
+
+// Pseudo-random tokens, the same on every machine; the first is BOS (1).
+inline std::vector<int32_t> SomeTokens(size_t n, int32_t n_vocab, uint32_t seed = 1) {
+  std::vector<int32_t> tokens;
+  uint32_t state = seed;
+  for (size_t i = 0; i < n; ++i) {
+    state = state * 1664525U + 1013904223U;
+    tokens.push_back(i == 0 ? 1 : 3 + static_cast<int32_t>((state >> 8) % static_cast<uint32_t>(n_vocab - 3)));
+  }
+  return tokens;
+}
+
+}  // namespace espalier::test
