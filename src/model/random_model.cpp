@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/file.h"
 #include "model/architecture.h"
 #include "model/file_type.h"
@@ -211,6 +212,10 @@ class Generator {
     ESPALIER_RETURN_IF_ERROR(writer->Append(metadata));
     for (const PlannedTensor& tensor : tensors_) {
       ESPALIER_RETURN_IF_ERROR(WriteTensor(tensor, *writer, summary.file_bytes));
+    }
+    ESPALIER_CHECK(writer->size() == summary.file_bytes);
+    if (options_.progress) {
+      options_.progress(summary.file_bytes, summary.file_bytes);
     }
     ESPALIER_RETURN_IF_ERROR(writer->Commit());
     return summary;
