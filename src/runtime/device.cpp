@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/region.h"
 
 namespace espalier {
 namespace {
@@ -70,9 +71,14 @@ ggml_backend_dev_t FindDevice(const std::string& name) {
   return ggml_backend_dev_by_name(name.c_str());
 }
 
-uint64_t HeapBytes() {
-  const auto info = mallinfo2();
-  return info.uordblks + info.hblkhd;
+// Heap growth between two moments. Large blocks are mappings of their own, counted exactly. Where there is none, growth
+// of the arena counts from a page up: below that it is ggml's bookkeeping, not scratch.
+uint64_t HeapGrowth(const struct mallinfo2& before, const struct mallinfo2& after) {
+  if (after.hblkhd != before.hblkhd) {
+    return after.hblkhd > before.hblkhd ? after.hblkhd - before.hblkhd : 0;
+  }
+  const uint64_t growth = after.uordblks > before.uordblks ? after.uordblks - before.uordblks : 0;
+  return growth >= Region::PageSize() ? growth : 0;
 }
 
 }  // namespace
@@ -118,7 +124,23 @@ Result<std::unique_ptr<Device>> Device::Open(const std::string& name, int n_thre
       device->repacking_.push_back(*type);
     }
   }
+  device->WarmUp();
   return device;
+}
+
+// Threads and their bookkeeping are allocated by the first computation: now, so that they count as the process's and
+// not as a graph's scratch.
+void Device::WarmUp() {
+  const GgmlContext context(
+      ggml_init({4 * ggml_tensor_overhead() + ggml_graph_overhead_custom(4, false), nullptr, /*no_alloc=*/true}));
+  ggml_cgraph* graph = ggml_new_graph_custom(context.get(), 4, false);
+  ggml_tensor* one = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, 1);
+  ggml_build_forward_expand(graph, ggml_scale_inplace(context.get(), one, 1.0F));
+  const GgmlBuffer buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), buffer_type_));
+  if (buffer != nullptr) {
+    ggml_backend_buffer_clear(buffer.get(), 0);
+    ggml_backend_graph_compute(backend_, graph);
+  }
 }
 
 Device::~Device() {
@@ -149,12 +171,12 @@ uint64_t Device::GrowScratchFor(ggml_cgraph* graph) {
     return 0;  // a device keeps its scratch in its own memory, where we cannot see it
   }
   const bool pending = abort_.exchange(true);
-  const uint64_t before = HeapBytes();
+  const struct mallinfo2 before = mallinfo2();
   const ggml_status status = ggml_backend_graph_compute(backend_, graph);
-  const uint64_t after = HeapBytes();
+  const struct mallinfo2 after = mallinfo2();
   abort_ = pending;
   ESPALIER_CHECK(status == GGML_STATUS_ABORTED || status == GGML_STATUS_SUCCESS);
-  return after > before ? after - before : 0;
+  return HeapGrowth(before, after);
 }
 
 }  // namespace espalier

@@ -1,7 +1,8 @@
-// A compute device of ggml's registry, opened: backend, buffer types, threads, abort.
+// A compute device of ggml's registry, opened: backend, buffer types, threads, abort. And owners for ggml's objects.
 #pragma once
 
 #include <ggml-backend.h>
+#include <ggml.h>
 
 #include <atomic>
 #include <memory>
@@ -11,6 +12,15 @@
 #include "base/status.h"
 
 namespace espalier {
+
+struct GgmlContextDeleter {
+  void operator()(ggml_context* context) const { ggml_free(context); }
+};
+using GgmlContext = std::unique_ptr<ggml_context, GgmlContextDeleter>;
+struct GgmlBufferDeleter {
+  void operator()(ggml_backend_buffer_t buffer) const { ggml_backend_buffer_free(buffer); }
+};
+using GgmlBuffer = std::unique_ptr<std::remove_pointer_t<ggml_backend_buffer_t>, GgmlBufferDeleter>;
 
 // ggml reports through a global log callback; this routes it to nowhere except for errors, which the next Status
 // message may quote. Thread-safe.
@@ -48,6 +58,8 @@ class Device {
 
  private:
   Device() = default;
+  void WarmUp();
+
   std::string name_;
   ggml_backend_dev_t dev_ = nullptr;
   ggml_backend_t backend_ = nullptr;

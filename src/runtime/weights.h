@@ -37,15 +37,6 @@ struct ModelTensors {
   ggml_tensor* global(TensorRole role) const { return globals[static_cast<size_t>(role)]; }
 };
 
-struct GgmlContextDeleter {
-  void operator()(ggml_context* context) const { ggml_free(context); }
-};
-using GgmlContext = std::unique_ptr<ggml_context, GgmlContextDeleter>;
-struct GgmlBufferDeleter {
-  void operator()(ggml_backend_buffer_t buffer) const { ggml_backend_buffer_free(buffer); }
-};
-using GgmlBuffer = std::unique_ptr<std::remove_pointer_t<ggml_backend_buffer_t>, GgmlBufferDeleter>;
-
 // A context for the metadata of `n_tensors` tensors; no data is allocated in it.
 GgmlContext NewMetadataContext(size_t n_tensors);
 

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "model/model.h"
+#include "model/random_model.h"
 #include "text/quantize.h"
 
 namespace espalier::test {
@@ -33,6 +34,16 @@ inline std::string TwinAt(const std::string& type) {
   if (!std::filesystem::exists(path)) {
     const Status status = QuantizeModel(TwinPath(), path, type);
     EXPECT_TRUE(status.ok()) << status.message();
+  }
+  return path;
+}
+
+// A random-weight model, made once for each set of options; `name` tells them apart.
+inline std::string RandomModel(const std::string& name, const RandomModelOptions& options) {
+  const std::string path = ScratchFolder() + "/" + name + ".gguf";
+  if (!std::filesystem::exists(path)) {
+    const auto made = GenerateRandomModel(options, path);
+    EXPECT_TRUE(made.ok()) << made.status().message();
   }
   return path;
 }
