@@ -454,6 +454,8 @@ Status GgufParser::PlaceTensors() {
   return Status::Ok();
 }
 
+const char* TensorTypeName(const TensorInfo& tensor) { return ggml_type_name(tensor.type); }
+
 Result<std::shared_ptr<const GgufFile>> GgufFile::Open(const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(std::shared_ptr<const ByteSource> file, File::Open(path));
   return Parse(std::move(file));

@@ -61,6 +61,8 @@ struct TensorInfo {
   uint64_t offset = 0;                       // absolute in the file
   uint64_t bytes = 0;                        // of the tensor's data, unpadded
 };
+// ggml's name of the tensor's type: "f16", "q4_K".
+const char* TensorTypeName(const TensorInfo& tensor);
 
 class GgufFile {
  public:
