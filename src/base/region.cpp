@@ -87,4 +87,18 @@ void Region::Populate() {
   }
 }
 
+void PopulatePages(void* data, uint64_t size) {
+#ifdef MADV_POPULATE_WRITE
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  const uint64_t begin = RoundUp(address, Region::PageSize());
+  const uint64_t end = RoundDown(address + size, Region::PageSize());
+  if (end > begin) {
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
+  }
+#else
+  (void)data;
+  (void)size;
+#endif
+}
+
 }  // namespace espalier

@@ -46,4 +46,8 @@ class Region {
   uint64_t mapping_size_ = 0;
 };
 
+// Commits the whole pages of [data, data + size) in one go, before they are written: cheaper than a fault for each.
+// REQUIRES: private writable memory. Best effort: without kernel support nothing happens.
+void PopulatePages(void* data, uint64_t size);
+
 }  // namespace espalier

@@ -145,7 +145,7 @@ class EngineImpl final : public Engine {
   uint64_t ComputeHeld() const { return executor_.graph_bytes() + memory_model_.work_bytes + memory_model_.host_bytes; }
 
   void ReleaseBlock(BlockId block);
-  Status LoadBlock(BlockId block);
+  Status LoadBlocks(std::span<const BlockId> blocks);
   Status CheckBatch(std::span<const BatchToken> batch) const;
   // The rows of the longest run of tokens from the front of `batch` that fits one graph.
   RowPlan NextRows(std::span<const BatchToken> batch, size_t& n);
@@ -174,16 +174,24 @@ void EngineImpl::ReleaseBlock(BlockId block) {
   plan_.Drop(block);
 }
 
-Status EngineImpl::LoadBlock(BlockId block) {
-  if (block.is_attention()) {
-    ESPALIER_RETURN_IF_ERROR(kv_.AddLayer(block.layer()));
+Status EngineImpl::LoadBlocks(std::span<const BlockId> blocks) {
+  Status status;
+  for (const BlockId block : blocks) {
+    if (status.ok() && block.is_attention()) {
+      status = kv_.AddLayer(block.layer());
+    }
   }
-  if (Status status = weights_.Load(block); !status.ok()) {
-    ReleaseBlock(block);
-    return status;
+  if (status.ok()) {
+    status = weights_.Load(blocks);
   }
-  plan_.Restore(block);
-  return Status::Ok();
+  for (const BlockId block : blocks) {
+    if (weights_.resident(block)) {
+      plan_.Restore(block);
+    } else {
+      ReleaseBlock(block);  // its KV planes, if it got that far
+    }
+  }
+  return status;
 }
 
 Result<Transition> EngineImpl::Apply(const Plan& plan) {
@@ -193,25 +201,26 @@ Result<Transition> EngineImpl::Apply(const Plan& plan) {
   ++epoch_;
   executor_.Invalidate();
   const auto release_start = std::chrono::steady_clock::now();
+  std::vector<BlockId> wanted;
+  uint64_t staging = 0;
   for (int b = 0; b < plan.n_block(); ++b) {
     if (plan_.kept({b}) && !plan.kept({b})) {
       const uint64_t before = HeldAtRest();
       ReleaseBlock({b});
       transition.released_bytes += before - HeldAtRest();
       ++transition.n_released;
+    } else if (!plan_.kept({b}) && plan.kept({b})) {
+      wanted.push_back({b});
+      transition.loaded_bytes += weights_.block_bytes({b});
+      staging = std::max(staging, weights_.staging_bytes({b}));
     }
   }
   transition.release_ms = MillisecondsSince(release_start);
   const auto load_start = std::chrono::steady_clock::now();
-  for (int b = 0; b < plan.n_block(); ++b) {
-    if (!plan_.kept({b}) && plan.kept({b})) {
-      ESPALIER_RETURN_IF_ERROR(LoadBlock({b}));
-      transition.peak_bytes = std::max(transition.peak_bytes, HeldAtRest() + weights_.staging_bytes({b}));
-      transition.loaded_bytes += weights_.block_bytes({b});
-      ++transition.n_loaded;
-    }
-  }
+  ESPALIER_RETURN_IF_ERROR(LoadBlocks(wanted));
+  transition.n_loaded = static_cast<int>(wanted.size());
   transition.load_ms = MillisecondsSince(load_start);
+  transition.peak_bytes = std::max(transition.peak_bytes, HeldAtRest() + staging);
   return transition;
 }
 

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <mutex>
+#include <thread>
 #include <tuple>
 
 #include "base/bytes.h"
@@ -17,6 +20,10 @@ namespace {
 constexpr uint64_t kTensorAlignment = 64;
 // Device memory is filled through a window of this size; buffer types that rewrite need the whole tensor at once.
 constexpr uint64_t kUploadWindow = 8 * kMiB;
+// Each loader holds staging for the largest tensor; four saturate the memory of the machines we know.
+constexpr int kMaxLoaders = 4;
+// Starting a thread costs about as much as loading this.
+constexpr uint64_t kBytesWorthAThread = 256 * kKiB;
 
 ggml_tensor* NewTensor(ggml_context* context, const TensorInfo& info) {
   ggml_tensor* tensor = ggml_new_tensor(context, info.type, info.n_dims, info.ne.data());
@@ -103,23 +110,50 @@ void WeightStore::SizeGroup(Group& group) const {
     }
     group.bytes += device_->is_host() ? RoundUp(size, Region::PageSize()) : size;
   }
+  group.staging_bytes *= static_cast<uint64_t>(n_loaders());
 }
 
-Status WeightStore::Load(BlockId block) {
-  Group& group = blocks_[static_cast<size_t>(block.index)];
-  if (group.resident) {
-    return Status::Ok();
+Status WeightStore::Load(std::span<const BlockId> blocks) {
+  std::vector<Task> tasks;
+  std::vector<BlockId> wanted;
+  Status status;
+  for (const BlockId block : blocks) {
+    Group& group = blocks_[static_cast<size_t>(block.index)];
+    if (group.resident) {
+      continue;
+    }
+    status = Allocate(group, tasks);
+    if (!status.ok()) {
+      Clear(group);
+      status = Status(status.code(), fmt::format("block {}: {}", BlockName(block), status.message()));
+      break;
+    }
+    wanted.push_back(block);
   }
-  if (Status status = LoadGroup(group, tensors_.blocks[static_cast<size_t>(block.index)], nullptr); !status.ok()) {
-    Release(block);
-    return Status(status.code(), fmt::format("block {}: {}", BlockName(block), status.message()));
+  if (const Status filled = FillAll(tasks); !filled.ok()) {
+    status = filled;
   }
-  return Status::Ok();
+  for (const Task& task : tasks) {
+    const auto index = static_cast<size_t>(task.group - blocks_.data());
+    tensors_.blocks[index][static_cast<size_t>(task.place->role)] = task.tensor;
+  }
+  for (const BlockId block : wanted) {
+    if (!resident(block)) {
+      if (!status.ok()) {
+        status = Status(status.code(), fmt::format("block {}: {}", BlockName(block), status.message()));
+      }
+      Release(block);
+    }
+  }
+  return status;
 }
 
 void WeightStore::Release(BlockId block) {
-  Group& group = blocks_[static_cast<size_t>(block.index)];
   tensors_.blocks[static_cast<size_t>(block.index)] = {};
+  Clear(blocks_[static_cast<size_t>(block.index)]);
+}
+
+void WeightStore::Clear(Group& group) {
   group.buffers.clear();
   group.region = Region();
   group.contexts.clear();
@@ -130,80 +164,124 @@ Status WeightStore::LoadGlobals() {
   if (globals_.resident) {
     return Status::Ok();
   }
-  ESPALIER_RETURN_IF_ERROR(LoadGroup(globals_, tensors_.globals, &tensors_.head));
+  std::vector<Task> tasks;
+  ESPALIER_RETURN_IF_ERROR(Allocate(globals_, tasks));
+  ESPALIER_RETURN_IF_ERROR(FillAll(tasks));
+  for (const Task& task : tasks) {
+    if (task.place->is_head_copy) {
+      tensors_.head = task.tensor;
+    } else {
+      tensors_.globals[static_cast<size_t>(task.place->role)] = task.tensor;
+    }
+  }
+  if (tensors_.head == nullptr) {
+    ggml_tensor* output = tensors_.global(TensorRole::kOutput);
+    tensors_.head = output != nullptr ? output : tensors_.global(TensorRole::kTokenEmbedding);
+  }
   return Status::Ok();
 }
 
-Status WeightStore::LoadGroup(Group& group, TensorSet& set, ggml_tensor** head) {
-  std::map<ggml_backend_buffer_type_t, std::vector<std::pair<const Place*, ggml_tensor*>>> by_type;
+Status WeightStore::Allocate(Group& group, std::vector<Task>& tasks) const {
   std::map<ggml_backend_buffer_type_t, ggml_context*> contexts;
+  uint64_t region_size = 0;
+  const size_t first_task = tasks.size();
   for (const Place& place : group.places) {
     ggml_context*& context = contexts[place.buffer_type];
     if (context == nullptr) {
       group.contexts.push_back(NewMetadataContext(group.places.size()));
       context = group.contexts.back().get();
     }
-    by_type[place.buffer_type].emplace_back(&place, NewTensor(context, *place.info));
+    tasks.push_back({&group, &place, NewTensor(context, *place.info)});
+    region_size += InPlace(place) ? RoundUp(place.info->bytes, kTensorAlignment) : 0;
   }
-  for (auto& [type, tensors] : by_type) {
+  for (const auto& [type, context] : contexts) {
     if (device_->is_host() && type == ordinary()) {
-      uint64_t size = 0;
-      for (const auto& [place, tensor] : tensors) {
-        size += RoundUp(place->info->bytes, kTensorAlignment);
+      auto region = Region::Map(region_size, Region::Pages::kHuge);
+      if (!region.ok()) {
+        tasks.resize(first_task);
+        return region.status();
       }
-      ESPALIER_ASSIGN_OR_RETURN(group.region, Region::Map(size, Region::Pages::kHuge));
+      group.region = std::move(*region);
       group.buffers.emplace_back(
           ggml_backend_dev_buffer_from_host_ptr(device_->dev(), group.region.data(), group.region.size(), 0));
-      uint64_t offset = 0;
-      for (const auto& [place, tensor] : tensors) {
-        ESPALIER_CHECK(ggml_backend_tensor_alloc(group.buffers.back().get(), tensor, group.region.data() + offset) ==
-                       GGML_STATUS_SUCCESS);
-        offset += RoundUp(place->info->bytes, kTensorAlignment);
-      }
     } else {
-      group.buffers.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(contexts[type], type));
+      group.buffers.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(context, type));
       if (group.buffers.back() == nullptr) {
+        tasks.resize(first_task);
         return Status(ErrorCode::kIo, fmt::format("{} cannot be allocated in {}: {}", FormatBytes(group.bytes),
                                                   ggml_backend_buft_name(type), TakeLastGgmlError()));
       }
     }
-    ggml_backend_buffer_set_usage(group.buffers.back().get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-  }
-  Region staging;  // given back as soon as the group is in
-  for (auto& [type, tensors] : by_type) {
-    for (const auto& [place, tensor] : tensors) {
-      ESPALIER_RETURN_IF_ERROR(Fill(*place, tensor, staging));
-      if (place->is_head_copy) {
-        *head = tensor;
-      } else {
-        set[static_cast<size_t>(place->role)] = tensor;
+    ggml_backend_buffer_t buffer = group.buffers.back().get();
+    ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    uint64_t offset = 0;
+    for (size_t i = first_task; i < tasks.size(); ++i) {
+      if (tasks[i].place->buffer_type == type && InPlace(*tasks[i].place)) {
+        ESPALIER_CHECK(ggml_backend_tensor_alloc(buffer, tasks[i].tensor, group.region.data() + offset) ==
+                       GGML_STATUS_SUCCESS);
+        offset += RoundUp(tasks[i].place->info->bytes, kTensorAlignment);
       }
     }
   }
-  if (head != nullptr && *head == nullptr) {
-    ggml_tensor* output = set[static_cast<size_t>(TensorRole::kOutput)];
-    *head = output != nullptr ? output : set[static_cast<size_t>(TensorRole::kTokenEmbedding)];
-  }
-  group.resident = true;
+  group.resident = true;  // taken back by FillAll if its data cannot be had
   return Status::Ok();
 }
 
-Status WeightStore::Fill(const Place& place, ggml_tensor* tensor, Region& staging) {
-  const TensorInfo& info = *place.info;
+int WeightStore::n_loaders() const {
+  // A device behind a connection is filled in order.
+  return device_->is_host() ? std::min(device_->n_threads(), kMaxLoaders) : 1;
+}
+
+Status WeightStore::FillAll(std::span<const Task> tasks) const {
+  std::atomic<size_t> next = 0;
+  std::mutex mutex;
+  Status first_error;  // guarded by mutex, and so is Group::resident
+  const auto work = [&] {
+    Region staging;  // kept from tensor to tensor: it stays in the processor's cache
+    for (size_t i = next++; i < tasks.size(); i = next++) {
+      const Status status = Fill(tasks[i], staging);
+      if (!status.ok()) {
+        const std::lock_guard lock(mutex);
+        tasks[i].group->resident = false;
+        first_error = first_error.ok() ? status : first_error;
+      }
+    }
+  };
+  uint64_t bytes = 0;
+  for (const Task& task : tasks) {
+    bytes += task.place->info->bytes;
+  }
+  std::vector<std::thread> others;
+  for (int i = 1; i < n_loaders() && bytes > kBytesWorthAThread * static_cast<uint64_t>(i); ++i) {
+    others.emplace_back(work);
+  }
+  work();
+  for (std::thread& thread : others) {
+    thread.join();
+  }
+  return first_error;
+}
+
+Status WeightStore::Fill(const Task& task, Region& staging) const {
+  const TensorInfo& info = *task.place->info;
   const ByteSource& source = model_->gguf().source();
-  ESPALIER_CHECK(ggml_nbytes(tensor) == info.bytes);
-  if (device_->is_host() && place.buffer_type == ordinary()) {
-    ESPALIER_RETURN_IF_ERROR(source.ReadAt(info.offset, {static_cast<std::byte*>(tensor->data), info.bytes}));
+  ESPALIER_CHECK(ggml_nbytes(task.tensor) == info.bytes);
+  if (InPlace(*task.place)) {
+    ESPALIER_RETURN_IF_ERROR(source.ReadAt(info.offset, {static_cast<std::byte*>(task.tensor->data), info.bytes}));
   } else {
-    const uint64_t window = place.buffer_type == ordinary() ? std::min(info.bytes, kUploadWindow) : info.bytes;
+    const bool rewritten = task.place->buffer_type != ordinary();
+    const uint64_t window = rewritten ? info.bytes : std::min(info.bytes, kUploadWindow);
     if (staging.size() < window) {
       staging = Region();
-      ESPALIER_ASSIGN_OR_RETURN(staging, Region::Map(window, Region::Pages::kHuge));
+      ESPALIER_ASSIGN_OR_RETURN(staging, Region::Map(window, Region::Pages::kSmall));
+    }
+    if (device_->is_host()) {
+      PopulatePages(task.tensor->data, info.bytes);
     }
     for (uint64_t at = 0; at < info.bytes; at += window) {
       const uint64_t n = std::min(window, info.bytes - at);
       ESPALIER_RETURN_IF_ERROR(source.ReadAt(info.offset + at, {staging.data(), n}));
-      ggml_backend_tensor_set(tensor, staging.data(), at, n);
+      ggml_backend_tensor_set(task.tensor, staging.data(), at, n);
     }
   }
   if (options_.drop_page_cache) {

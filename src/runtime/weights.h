@@ -13,6 +13,7 @@
 
 #include <array>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/region.h"
@@ -54,9 +55,10 @@ class WeightStore {
  public:
   WeightStore(std::shared_ptr<const Model> model, const Device* device, const WeightOptions& options);
 
-  // Brings the block's tensors in. Fails with kIo if reading or memory fails; the block is then not resident.
-  // No-op if it is resident.
-  Status Load(BlockId block);
+  // Brings the blocks' tensors in, on several threads where there is much to do (rewriting weights is bound by the
+  // processor, not by memory). Fails with kIo if reading or memory fails; blocks that were complete by then stay, the
+  // others are not resident; the message names one that failed. Blocks that are resident are passed over.
+  Status Load(std::span<const BlockId> blocks);
   // No-op if it is not resident. REQUIRES: no graph that names its tensors is run afterwards.
   void Release(BlockId block);
   Status LoadGlobals();
@@ -92,14 +94,28 @@ class WeightStore {
     bool resident = false;
     Region region;
     std::vector<GgmlContext> contexts;
-    std::vector<GgmlBuffer> buffers;
+    std::vector<GgmlBuffer> buffers;  // declared last: they go before the region they may lie over
+  };
+
+  // One tensor to be read.
+  struct Task {
+    Group* group;
+    const Place* place;
+    ggml_tensor* tensor;
   };
 
   void PlaceGroup(const TensorGroup& tensors, Group& group) const;
   void SizeGroup(Group& group) const;
   ggml_backend_buffer_type_t ChooseBufferType(const TensorInfo& info) const;
-  Status LoadGroup(Group& group, TensorSet& set, ggml_tensor** head);
-  Status Fill(const Place& place, ggml_tensor* tensor, Region& staging);
+  // Memory and tensors for the group, without data; one task per tensor is added.
+  Status Allocate(Group& group, std::vector<Task>& tasks) const;
+  // Reads all tasks' data. A group of which a task failed has group->resident == false afterwards.
+  Status FillAll(std::span<const Task> tasks) const;
+  Status Fill(const Task& task, Region& staging) const;
+  static void Clear(Group& group);
+  bool InPlace(const Place& place) const { return device_->is_host() && place.buffer_type == ordinary(); }
+  // Threads that load at once, each with staging of its own.
+  int n_loaders() const;
   ggml_backend_buffer_type_t ordinary() const { return device_->buffer_type(); }
 
   std::shared_ptr<const Model> model_;
