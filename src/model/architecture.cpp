@@ -205,6 +205,26 @@ Status ReadRope(const GgufFile& file, const Keys& keys, HyperParameters& h) {
   return Status::Ok();
 }
 
+Result<int> ReadVocabularySize(const GgufFile& file) {
+  const auto bad = [&](const std::string& found) {
+    return Corrupt(fmt::format("{}: key 'tokenizer.ggml.tokens': expected an array of 1 to {} strings, found {}",
+                               file.path(), kMaxVocabulary, found));
+  };
+  const GgufEntry* tokens = file.FindEntry("tokenizer.ggml.tokens");
+  if (tokens == nullptr) {
+    return bad("none");
+  }
+  const auto* array = std::get_if<GgufArray>(&tokens->value);
+  if (array == nullptr) {
+    return bad("a single value");
+  }
+  const bool strings = array->element_type == GgufType::kString;
+  if (!strings || array->size() < 1 || array->size() > static_cast<uint64_t>(kMaxVocabulary)) {
+    return bad(fmt::format("an array of {} elements of type {}", array->size(), GgufTypeName(array->element_type)));
+  }
+  return static_cast<int>(array->size());
+}
+
 }  // namespace
 
 std::array<int64_t, 4> TensorShape(const TensorSpec& spec, const HyperParameters& hparams) {
@@ -244,18 +264,7 @@ Result<HyperParameters> ReadHyperParameters(const GgufFile& file, const Architec
     return keys.Refuse("attention.layer_norm_rms_epsilon", "0 to 1", fmt::to_string(h.rms_epsilon));
   }
   h.attention_scale = 1.0f / std::sqrt(static_cast<float>(h.head_dim));
-  const GgufEntry* tokens = file.FindEntry("tokenizer.ggml.tokens");
-  const auto* array = tokens != nullptr ? std::get_if<GgufArray>(&tokens->value) : nullptr;
-  const uint64_t n_vocab = array != nullptr && array->element_type == GgufType::kString ? array->size() : 0;
-  if (n_vocab < 1 || n_vocab > kMaxVocabulary) {
-    return Corrupt(fmt::format("{}: key 'tokenizer.ggml.tokens': expected an array of 1 to {} strings, found {}",
-                               file.path(), kMaxVocabulary,
-                               tokens == nullptr  ? "none"
-                               : array == nullptr ? "a single value"
-                                                  : fmt::format("an array of {} elements of type {}", array->size(),
-                                                                static_cast<uint32_t>(array->element_type))));
-  }
-  h.n_vocab = static_cast<int>(n_vocab);
+  ESPALIER_ASSIGN_OR_RETURN(h.n_vocab, ReadVocabularySize(file));
   h.tied_output = file.FindTensor("output.weight") == nullptr;
   return h;
 }

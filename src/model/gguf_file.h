@@ -38,6 +38,8 @@ enum class GgufType : uint32_t {
   kFloat64 = 12,
 };
 
+const char* GgufTypeName(GgufType type);  // "uint8", "string"
+
 // A metadata value. Integers of any width arrive as uint64_t or int64_t; bool as bool; floats as double.
 struct GgufArray {
   GgufType element_type = GgufType::kUint8;
@@ -61,6 +63,7 @@ struct TensorInfo {
   uint64_t offset = 0;                       // absolute in the file
   uint64_t bytes = 0;                        // of the tensor's data, unpadded
 };
+
 // ggml's name of the tensor's type: "f16", "q4_K".
 const char* TensorTypeName(const TensorInfo& tensor);
 

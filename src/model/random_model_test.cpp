@@ -2,10 +2,12 @@
 
 #include <ggml.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -264,6 +266,27 @@ TEST_F(RandomModel, LeavesNothingBehindWhereItCannotWrite) {
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.status().code(), ErrorCode::kIo);
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
+}
+
+// The size limit of the process stands in for a full disk: both make a write in the middle of the file fail.
+TEST_F(RandomModel, KeepsTheOldFileWhenTheDiskIsFull) {
+  ASSERT_TRUE(WriteWholeFile(Path("model"), "what was there before").ok());
+  rlimit unlimited = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+  rlimit small = unlimited;
+  small.rlim_cur = 1 << 19;
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const auto result = GenerateRandomModel(Small(), Path("model"));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.status().code(), ErrorCode::kIo);
+  EXPECT_NE(result.status().message().find("writing failed after 524288 bytes"), std::string::npos)
+      << result.status().message();
+  EXPECT_EQ(*ReadWholeFile(Path("model"), 1000), "what was there before");
+  const std::filesystem::directory_iterator files(folder_);
+  EXPECT_EQ(std::distance(begin(files), end(files)), 1);
 }
 
 }  // namespace

@@ -57,9 +57,9 @@ class VocabularyCheck {
       const char* expected = element_type == GgufType::kString    ? "an array of strings"
                              : element_type == GgufType::kFloat32 ? "an array of float32"
                                                                   : "an array of int32";
-      return Bad(key, expected,
-                 array == nullptr ? "a single value"
-                                  : fmt::format("an array of element type {}", static_cast<int>(array->element_type)));
+      return Bad(
+          key, expected,
+          array == nullptr ? "a single value" : fmt::format("an array of {}", GgufTypeName(array->element_type)));
     }
     return array;
   }
@@ -229,7 +229,7 @@ Status VocabularyCheck::CheckSpecialTokens() const {
       continue;
     }
     if (entry->type != GgufType::kUint32) {
-      return Bad(key, "a uint32", fmt::format("a value of type {}", static_cast<int>(entry->type)));
+      return Bad(key, "a uint32", fmt::format("a value of type {}", GgufTypeName(entry->type)));
     }
     if (const uint64_t id = std::get<uint64_t>(entry->value); id >= tokens_->size()) {
       return Bad(key, fmt::format("a token from 0 to {}", tokens_->size() - 1), fmt::to_string(id));
