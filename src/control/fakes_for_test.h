@@ -63,6 +63,8 @@ class FakeEngine final : public Engine {
     return {.weight_bytes = footprint.weight_bytes, .kv_bytes = footprint.kv_bytes};
   }
 
+  uint64_t reclaimable_bytes() const override { return 0; }
+
   Status Decode(std::span<const BatchToken> batch, const LogitsSink& sink) override {
     if (abort_requested_) {
       abort_requested_ = false;
@@ -113,9 +115,7 @@ class FakeEngine final : public Engine {
 // Sixteen tokens, of which 15 ends a generation; token 3 reads "3 ".
 class FakeTokenizer final : public Tokenizer {
  public:
-  Result<std::vector<int32_t>> Encode(std::string_view, bool, bool) const override {
-    return std::vector<int32_t>();
-  }
+  Result<std::vector<int32_t>> Encode(std::string_view, bool, bool) const override { return std::vector<int32_t>(); }
   std::string Piece(int32_t token, bool) const override { return std::to_string(token) + " "; }
   std::string Decode(std::span<const int32_t>) const override { return ""; }
   int32_t n_vocab() const override { return 16; }

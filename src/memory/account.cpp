@@ -11,17 +11,19 @@ Result<MemoryAccount> TakeMemoryAccount(const Engine& engine, uint64_t process_b
   MemoryAccount account;
   account.managed = engine.memory_in_use();
   account.process_bytes = process_bytes;
+  account.page_cache_bytes = engine.reclaimable_bytes();
   account.anonymous_bytes = process.anonymous_bytes;
   account.file_mapped_bytes = process.file_bytes;
   return account;
 }
 
-Footprint PredictNow(const Engine& engine) {
-  Workload now;
-  now.kv_cells = engine.used_cells();
-  now.longest_sequence = engine.used_cells();
+Footprint PredictNow(const Engine& engine, SequenceId sequence) {
+  const Workload now = Workload::Uniform(1, engine.used_cells());
   Footprint footprint = PredictFootprint(engine.memory_model(), engine.plan(), now);
   footprint.staging_bytes = 0;
+  const KvGeometry& kv = engine.memory_model().kv;
+  const uint64_t without_rows = KvBytes(kv, engine.used_cells()) - KvBytes(kv, 0);
+  footprint.kv_bytes -= static_cast<uint64_t>(engine.SkippedBlocks(sequence).size()) * without_rows;
   return footprint;
 }
 

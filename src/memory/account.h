@@ -13,6 +13,7 @@ struct MemoryAccount {
   MemoryInUse managed;             // by part; managed.total() is managed_bytes
   uint64_t process_bytes = 0;      // anonymous memory of the process before the first block was loaded
   uint64_t anonymous_bytes = 0;    // anonymous memory of the process now
+  uint64_t page_cache_bytes = 0;   // of the model file
   uint64_t file_mapped_bytes = 0;  // libraries and other mappings of files
 
   // What a budget is compared with.
@@ -23,14 +24,15 @@ struct MemoryAccount {
     return anonymous_bytes > process_bytes ? anonymous_bytes - process_bytes : 0;
   }
   // The kernel can take these back: page cache of the model file and mappings of files.
-  uint64_t reclaimable_bytes() const { return managed.reclaimable_bytes + file_mapped_bytes; }
+  uint64_t reclaimable_bytes() const { return page_cache_bytes + file_mapped_bytes; }
 };
 
 // The account as of now. Costs a walk over the process's mappings (about 1 ms): for transitions, not for every token.
 Result<MemoryAccount> TakeMemoryAccount(const Engine& engine, uint64_t process_bytes);
 
-// What `engine` should hold at rest with its plan and the cells it uses now.
-Footprint PredictNow(const Engine& engine);
+// What `engine` should hold at rest with its plan and the cells it uses now. `sequence` is the only one there is:
+// attention blocks that it has to skip hold no rows of it.
+Footprint PredictNow(const Engine& engine, SequenceId sequence = 0);
 
 // (measured - predicted) / predicted; 0 where both are 0.
 double PredictionError(uint64_t predicted_bytes, uint64_t measured_bytes);

@@ -9,9 +9,9 @@ namespace {
 
 TEST(MemoryAccount, UsedIsManagedPlusProcess) {
   MemoryAccount account;
-  account.managed = {
-      .weight_bytes = 100, .kv_bytes = 20, .compute_bytes = 3, .staging_bytes = 4, .reclaimable_bytes = 1000};
+  account.managed = {.weight_bytes = 100, .kv_bytes = 20, .compute_bytes = 3, .staging_bytes = 4};
   account.process_bytes = 50;
+  account.page_cache_bytes = 1000;
   account.file_mapped_bytes = 7;
   EXPECT_EQ(account.used_bytes(), 177u);
   EXPECT_EQ(account.reclaimable_bytes(), 1007u);

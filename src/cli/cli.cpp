@@ -1,0 +1,85 @@
+#include "cli/cli.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/process_memory.h"
+#include "cli/command.h"
+#include "model/quote.h"
+
+namespace espalier {
+namespace {
+
+constexpr int kExitError = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitInterrupted = 130;
+
+constexpr const char* kAbout =
+    "Espalier fits a GGUF language model to a memory budget while it runs.\n\n"
+    "Examples:\n"
+    "  espalier run -p \"The old house stood\" -n 64\n"
+    "  espalier run reference -p \"The old house stood\" --budget-schedule 0:100%,48:60%,96:100%\n"
+    "  espalier memory model.gguf --workload 8x4096 --memory-budget 6GiB --json\n";
+
+// Flags of more than one letter behind a single dash, as llama.cpp has them; CLI11 knows one-letter flags only.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongFlags = {
+    {{"-ub", "--ubatch-size"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}}};
+
+std::vector<std::string> Arguments(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    const auto* found =
+        std::find_if(kLongFlags.begin(), kLongFlags.end(), [&](const auto& flag) { return flag.first == argv[i]; });
+    arguments.emplace_back(found != kLongFlags.end() ? found->second : argv[i]);
+  }
+  std::reverse(arguments.begin(), arguments.end());  // the order in which CLI11 wants a vector
+  return arguments;
+}
+
+int Fail(int code, const std::string& message) {
+  // One line, whatever was quoted in it.
+  fmt::print(stderr, "espalier: {}\n", Printable(message, 4096));
+  return code;
+}
+
+}  // namespace
+
+int RunEspalier(int argc, char** argv) {
+  ReturnFreedMemoryToSystem();
+  CLI::App app(kAbout, "espalier");
+  app.set_version_flag("--version", fmt::format("espalier {} (ggml {})", ESPALIER_VERSION, ESPALIER_GGML_VERSION));
+  app.require_subcommand(1);
+  std::vector<Command> commands;
+  AddRunCommand(app, commands);
+  AddInspectCommand(app, commands);
+  AddMemoryCommand(app, commands);
+  AddEvalCommand(app, commands);
+  AddBenchCommand(app, commands);
+  AddGenerateModelCommand(app, commands);
+  try {
+    app.parse(Arguments(argc, argv));
+  } catch (const CLI::Success& help_or_version) {
+    return app.exit(help_or_version);
+  } catch (const CLI::ParseError& error) {
+    return Fail(kExitUsage, fmt::format("{} (--help tells more)", error.what()));
+  }
+  // Commands of commands come behind their parents, which count as parsed too.
+  const auto command =
+      std::find_if(commands.rbegin(), commands.rend(), [](const Command& c) { return c.app->parsed(); });
+  const Status status = command->run();
+  if (!status.ok()) {
+    return status.code() == ErrorCode::kAborted ? kExitInterrupted : Fail(kExitError, status.message());
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return Fail(kExitError, "standard output: cannot write");
+  }
+  return 0;
+}
+
+}  // namespace espalier

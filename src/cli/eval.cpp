@@ -1,0 +1,258 @@
+// espalier eval: what a plan costs in quality, on a text of the user's.
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/json.h"
+#include "cli/options.h"
+#include "cli/placement.h"
+#include "cli/progress.h"
+#include "eval/kl.h"
+#include "eval/perplexity.h"
+#include "eval/plan_switch.h"
+#include "eval/window_batches.h"
+#include "eval/windows.h"
+#include "model/quote.h"
+#include "text/tokenizer.h"
+
+namespace espalier {
+namespace {
+
+struct EvalOptions {
+  ModelOption model;
+  std::string text;
+  std::string protocol = "gptq";
+  int64_t window_tokens = 0;
+  int64_t max_windows = 0;
+  bool kl = false;
+  int64_t switch_at = -1;
+  BudgetOption budget;
+  PlanOptions plan;
+  EngineFlags engine;
+  bool json = false;
+};
+
+void BindEval(CLI::App& app, EvalOptions& o) {
+  AddModelOption(app, o.model);
+  app.add_option("--text", o.text, "Text to score")->required();
+  app.add_option("--protocol", o.protocol,
+                 "gptq: the papers', every token of disjoint windows; llama: as llama-perplexity. Figures of different "
+                 "protocols cannot be compared")
+      ->capture_default_str();
+  app.add_option("-c,--ctx-size", o.window_tokens,
+                 "Tokens of a window; 0: 2048 (gptq), 512 (llama) or what the model has")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--windows", o.max_windows, "Windows to score at most; 0: all of the text")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  auto* kl = app.add_flag("--kl", o.kl, "KL divergence of the plan from the dense model, beside perplexities");
+  app.add_option("--switch-at", o.switch_at, "Change to the plan and back at this token of each window, in flight")
+      ->check(CLI::PositiveNumber)
+      ->excludes(kl);
+  AddBudgetOption(app, o.budget);
+  AddPlanOptions(app, o.plan);
+  AddEngineFlags(app, o.engine);
+  AddJsonFlag(app, o.json);
+}
+
+Json ToJson(const EvalSubject& subject) {
+  return {{"model", subject.model},
+          {"quantization", subject.quantization},
+          {"plan", subject.plan},
+          {"corpus", subject.corpus},
+          {"protocol", ProtocolName(subject.protocol)},
+          {"text_tokens", subject.text_tokens},
+          {"window_tokens", subject.window_tokens},
+          {"windows", subject.windows},
+          {"scored_tokens", subject.tokens_scored}};
+}
+
+void Add(Json& report, const std::string& key, const Estimate& estimate) {
+  report[key] = estimate.value;
+  report[key + "_error"] = estimate.error;
+}
+
+void PrintSubject(const EvalSubject& s) {
+  fmt::print("{} {}, plan {}\n{}: protocol {}, {} windows of {} tokens, {} scored\n", Printable(s.model),
+             s.quantization, s.plan, Printable(s.corpus), ProtocolName(s.protocol), s.windows, s.window_tokens,
+             s.tokens_scored);
+}
+
+void PrintRow(std::string_view name, const Estimate& estimate, std::string_view unit = "") {
+  fmt::print("  {:<28} {:>12.6f} +/- {:.6f} {}\n", name, estimate.value, estimate.error, unit);
+}
+
+Json ReportOf(const PerplexityResult& result) {
+  Json report = ToJson(result.subject);
+  Add(report, "perplexity", result.perplexity);
+  Add(report, "mean_nll_nats", result.mean_nll);
+  report["managed_bytes"] = result.managed_bytes;
+  report["elapsed_ms"] = result.elapsed_ms;
+  return report;
+}
+
+void PrintText(const PerplexityResult& result) {
+  PrintSubject(result.subject);
+  fmt::print("PPL = {:.4f} +/- {:.5f}\n", result.perplexity.value, result.perplexity.error);
+  fmt::print("managed {}, {:.1f} s\n", FormatBytes(result.managed_bytes), result.elapsed_ms / 1000);
+}
+
+Json ReportOf(const KlResult& result) {
+  Json report = ToJson(result.subject);
+  Add(report, "perplexity", result.perplexity_plan);
+  Add(report, "perplexity_dense", result.perplexity_dense);
+  Add(report, "log_perplexity_ratio", result.log_perplexity_ratio);
+  Add(report, "kl_nats", result.kl);
+  report["kl_error_over_windows_nats"] = result.kl_error_over_windows;
+  report["kl_median_nats"] = result.kl_median;
+  report["kl_p90_nats"] = result.kl_p90;
+  report["kl_p95_nats"] = result.kl_p95;
+  report["kl_p99_nats"] = result.kl_p99;
+  report["kl_p999_nats"] = result.kl_p999;
+  report["kl_max_nats"] = result.kl_max;
+  Add(report, "paper_kl_nats", result.paper);
+  Add(report, "same_top_token", result.same_top_token);
+  Add(report, "delta_p", result.delta_p);
+  Add(report, "delta_p_rms", result.delta_p_rms);
+  report["elapsed_ms"] = result.elapsed_ms;
+  return report;
+}
+
+void PrintText(const KlResult& r) {
+  PrintSubject(r.subject);
+  PrintRow("PPL(dense)", r.perplexity_dense);
+  PrintRow("PPL(plan)", r.perplexity_plan);
+  PrintRow("ln(PPL(plan) / PPL(dense))", r.log_perplexity_ratio);
+  PrintRow("KL(dense || plan)", r.kl, "nats per token");
+  fmt::print("  {:<28} median {:.6f}, 90 % {:.6f}, 95 % {:.6f}, 99 % {:.6f}, 99.9 % {:.6f}, max {:.6f}\n", "",
+             r.kl_median, r.kl_p90, r.kl_p95, r.kl_p99, r.kl_p999, r.kl_max);
+  PrintRow("KL(plan || dense), as paper", r.paper);
+  PrintRow("same top token", r.same_top_token);
+  PrintRow("delta p", r.delta_p);
+  PrintRow("RMS delta p", r.delta_p_rms);
+}
+
+Json ToJson(const SwitchScore& score) {
+  Json json;
+  Add(json, "perplexity", score.perplexity);
+  Add(json, "mean_nll_nats", score.mean_nll);
+  Add(json, "excess_nll_nats", score.excess_nll);
+  return json;
+}
+
+Json ToJson(const SwitchCost& cost) {
+  return {
+      {"transitions", cost.transitions},       {"mean_ms", cost.mean_ms},           {"max_ms", cost.max_ms},
+      {"released_bytes", cost.released_bytes}, {"loaded_bytes", cost.loaded_bytes}, {"peak_bytes", cost.peak_bytes}};
+}
+
+Json ReportOf(const PlanSwitchResult& result) {
+  Json report = ToJson(result.subject);
+  report["switch_at_token"] = result.switch_at;
+  report["perplexity"] = result.dense_to_plan.perplexity.value;
+  report["dense"] = ToJson(result.dense);
+  report["fresh_plan"] = ToJson(result.fresh_plan);
+  report["dense_to_plan"] = ToJson(result.dense_to_plan);
+  report["plan_to_dense"] = ToJson(result.plan_to_dense);
+  report["plan_to_dense_reprefilled"] = ToJson(result.plan_to_dense_reprefilled);
+  report["skipped_attention_blocks"] = result.skipped_blocks;
+  report["reprefill_ms"] = result.reprefill_ms;
+  report["to_plan"] = ToJson(result.to_plan);
+  report["to_dense"] = ToJson(result.to_dense);
+  report["elapsed_ms"] = result.elapsed_ms;
+  return report;
+}
+
+void PrintText(const PlanSwitchResult& r) {
+  PrintSubject(r.subject);
+  fmt::print("switch at token {}; scored from there:\n", r.switch_at);
+  fmt::print("  {:<34} {:>10} {:>12} {:>22}\n", "", "PPL", "nats/token", "excess nats/token");
+  const auto row = [](std::string_view name, const SwitchScore& s) {
+    fmt::print("  {:<34} {:>10.4f} {:>12.5f} {:>12.5f} +/- {:.5f}\n", name, s.perplexity.value, s.mean_nll.value,
+               s.excess_nll.value, s.excess_nll.error);
+  };
+  row("dense throughout", r.dense);
+  row("plan throughout", r.fresh_plan);
+  row("dense, then plan", r.dense_to_plan);
+  row("plan, then dense", r.plan_to_dense);
+  row("plan, then dense and reprefill", r.plan_to_dense_reprefilled);
+  fmt::print("to the plan {:.2f} ms, back {:.2f} ms, reprefill {:.2f} ms; {:.1f} attention blocks skipped before it\n",
+             r.to_plan.mean_ms, r.to_dense.mean_ms, r.reprefill_ms, r.skipped_blocks);
+}
+
+Result<Windows> ReadWindows(const EvalOptions& o, const Model& model, const Tokenizer& tokenizer) {
+  WindowOptions options = {.window_tokens = o.window_tokens, .max_windows = o.max_windows};
+  ESPALIER_ASSIGN_OR_RETURN(options.protocol, ParseProtocol(o.protocol));
+  constexpr uint64_t kMaxTextBytes = kGiB;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(o.text, kMaxTextBytes));
+  return CutWindows(tokenizer, model.hparams().n_ctx_train, o.text, text, options);
+}
+
+Result<std::unique_ptr<Engine>> OpenEngine(const EvalOptions& o, const std::shared_ptr<const Model>& model,
+                                           const Workload& workload, const Plan& plan) {
+  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, o.engine.Read(workload.kv_cells));
+  return Engine::Create(model, options, plan);
+}
+
+template <class Measured>
+Status Show(const EvalOptions& o, const Placement& placement, const Result<Measured>& result) {
+  ESPALIER_RETURN_IF_ERROR(result.status());
+  if (o.json) {
+    Json report = ReportOf(*result);
+    report["policy"] = placement.policy->name();
+    report["budget_bytes"] = LimitJson(placement.limit_bytes());
+    report["predicted_managed_bytes"] = placement.footprint.managed_bytes();
+    PrintJson(report);
+  } else {
+    PrintText(*result);
+  }
+  return Status::Ok();
+}
+
+Status Eval(const EvalOptions& o) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
+  ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
+  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, ReadWindows(o, *model, *tokenizer));
+  const Workload workload = EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 1);
+  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions engine_options, o.engine.Read(workload.kv_cells));
+  ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
+  ESPALIER_ASSIGN_OR_RETURN(const Placement placement,
+                            Place(model, engine_options, workload, PlacementRequest{o.plan, budget}));
+  WarnAboutDataFreePlan(placement);
+  ProgressBar bar(fmt::format("scoring {}", Printable(o.text, 40)));
+  const EvalProgress progress = [&bar](int64_t done, int64_t total, double) {
+    bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
+  };
+  const Plan dense = Plan::Dense(model->n_layer());
+  if (o.kl) {
+    const Workload both = EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 2);
+    ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, both, dense));
+    return Show(o, placement, MeasureKl(engine.get(), placement.plan, windows, progress));
+  }
+  if (o.switch_at >= 0) {
+    ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, dense));
+    return Show(o, placement, MeasurePlanSwitch(engine.get(), placement.plan, windows, o.switch_at, progress));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, placement.plan));
+  return Show(o, placement, MeasurePerplexity(engine.get(), windows, progress));
+}
+
+}  // namespace
+
+void AddEvalCommand(CLI::App& app, std::vector<Command>& commands) {
+  auto* eval = app.add_subcommand("eval", "Perplexity and KL divergence of a plan, and the cost of changing plans");
+  eval->footer(
+      "Examples:\n"
+      "  espalier eval reference --text book.txt --protocol llama\n"
+      "  espalier eval reference --text book.txt --memory-budget 80% --kl --json\n"
+      "  espalier eval reference --text book.txt --drop a10,f10 --switch-at 256\n");
+  AddCommand<EvalOptions>(eval, commands, BindEval, Eval);
+}
+
+}  // namespace espalier

@@ -1,0 +1,71 @@
+#include "cli/plan_file.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "model/quote.h"
+
+namespace espalier {
+namespace {
+
+bool LooksLikeFile(const std::string& text) {
+  struct stat unused = {};
+  return text.find('/') != std::string::npos || text.ends_with(".json") || ::stat(text.c_str(), &unused) == 0;
+}
+
+}  // namespace
+
+Result<Plan> ParseJsonPlan(std::string_view json, int n_layer) {
+  // Members that come twice would silently overwrite each other; the parser only tells a callback.
+  std::vector<std::string> keys;
+  bool repeated = false;
+  const nlohmann::json::parser_callback_t watch = [&](int depth, nlohmann::json::parse_event_t event,
+                                                      nlohmann::json& value) {
+    if (event == nlohmann::json::parse_event_t::key && depth == 2) {
+      keys.push_back(value.get<std::string>());
+      repeated = repeated || std::count(keys.begin(), keys.end(), keys.back()) > 1;
+    }
+    return true;
+  };
+  const nlohmann::json document = nlohmann::json::parse(json, watch, /*allow_exceptions=*/false);
+  if (document.is_discarded()) {
+    return InvalidArgument("not JSON");
+  }
+  if (!document.is_object() || !document.contains("keep") || !document["keep"].is_object()) {
+    return InvalidArgument("expected an object with a member \"keep\", such as {\"keep\": {\"a3\": 0}}");
+  }
+  if (repeated) {
+    return InvalidArgument("a block is named twice");
+  }
+  Plan plan = Plan::Dense(n_layer);
+  for (const auto& [name, value] : document["keep"].items()) {
+    ESPALIER_ASSIGN_OR_RETURN(const BlockId block, ParseBlockName(name, n_layer));
+    const double fraction = value.is_number() ? value.get<double>() : -1;
+    if (!(fraction >= 0 && fraction <= 1)) {
+      return InvalidArgument(
+          fmt::format("block {}: expected a keep fraction from 0 to 1, found {}", name, Printable(value.dump(), 32)));
+    }
+    plan.set_keep(block, fraction);
+  }
+  return plan;
+}
+
+Result<Plan> ReadPlan(const std::string& text_or_file, int n_layer) {
+  if (!LooksLikeFile(text_or_file)) {
+    return Plan::Parse(text_or_file, n_layer);
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::string content, ReadWholeFile(text_or_file, kMiB));
+  const size_t first = content.find_first_not_of(" \t\r\n");
+  const bool json = first != std::string::npos && content[first] == '{';
+  auto plan = json ? ParseJsonPlan(content, n_layer) : Plan::Parse(content, n_layer);
+  if (!plan.ok()) {
+    return Status(plan.status().code(), fmt::format("plan file {}: {}", Quote(text_or_file), plan.status().message()));
+  }
+  return plan;
+}
+
+}  // namespace espalier

@@ -1,0 +1,283 @@
+// espalier run: a prompt is answered, inside a budget that may change meanwhile.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/json.h"
+#include "cli/options.h"
+#include "cli/placement.h"
+#include "cli/run_display.h"
+#include "control/budget_schedule.h"
+#include "control/generation.h"
+#include "text/sampler.h"
+#include "text/tokenizer.h"
+
+namespace espalier {
+namespace {
+
+struct RunOptions {
+  ModelOption model;
+  std::string prompt;
+  std::string prompt_file;
+  bool chat = false;
+  BudgetOption budget;
+  std::string schedule;
+  PlanOptions plan;
+  EngineFlags engine;
+  SamplingFlags sampling;
+  int64_t n_predict = -1;
+  int64_t n_ctx = 0;
+  int64_t n_batch = 512;
+  RunDisplayOptions display;
+};
+
+void BindRun(CLI::App& app, RunOptions& o) {
+  AddModelOption(app, o.model);
+  auto* prompt = app.add_option("-p,--prompt", o.prompt, "Text to go on from");
+  app.add_option("-f,--file", o.prompt_file, "File with the text to go on from")->excludes(prompt);
+  app.add_flag("--chat", o.chat, "Hand the prompt over as a user's message, in the model's chat template");
+  auto* budget = AddBudgetOption(app, o.budget);
+  app.add_option("--budget-schedule", o.schedule,
+                 "Budgets that change while text is generated: TOKEN:BUDGET,... such as 0:100%,48:60%,96:100%")
+      ->excludes(budget);
+  AddPlanOptions(app, o.plan);
+  app.add_option("-n,--predict,--n-predict", o.n_predict, "Tokens to generate; -1: until the text or the context ends")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))
+      ->capture_default_str();
+  AddContextOption(app, o.n_ctx);
+  app.add_option("-b,--batch-size", o.n_batch, "Prompt tokens handed to the engine at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  AddEngineFlags(app, o.engine);
+  AddSamplingFlags(app, o.sampling);
+  app.add_flag("--no-display", o.display.no_panel, "Plain text, even on a terminal");
+  app.add_option("--pace", o.display.max_tokens_per_second, "Tokens per second at most, to watch the display; 0: off")
+      ->check(CLI::NonNegativeNumber);
+  AddJsonFlag(app, o.display.json);
+}
+
+Result<std::string> ReadPrompt(const RunOptions& o, const Model& model) {
+  std::string prompt = o.prompt;
+  if (!o.prompt_file.empty()) {
+    constexpr uint64_t kMaxPromptBytes = 64 * kMiB;
+    ESPALIER_ASSIGN_OR_RETURN(prompt, ReadWholeFile(o.prompt_file, kMaxPromptBytes));
+  }
+  if (prompt.empty()) {
+    return InvalidArgument("no prompt: expected -p TEXT or -f FILE");
+  }
+  if (o.chat) {
+    const ChatMessage message = {"user", prompt};
+    return ApplyChatTemplate(model, {&message, 1}, true);
+  }
+  return prompt;
+}
+
+// KV cells: what -c asks for; else what prompt and -n need, or 4096 where -n leaves it open, within what the model was
+// trained for. Not simply the training context: 128 Ki cells of a small new model take more memory than its weights.
+Result<int64_t> ChooseContext(const RunOptions& o, const Model& model, int64_t prompt_tokens) {
+  constexpr int64_t kDefault = 4096;
+  const int64_t trained = model.hparams().n_ctx_train;
+  int64_t n_ctx = o.n_ctx;
+  if (n_ctx == 0) {
+    n_ctx = std::min(trained, o.n_predict >= 0 ? prompt_tokens + o.n_predict : std::max(kDefault, 2 * prompt_tokens));
+  }
+  ESPALIER_RETURN_IF_ERROR(CheckContext(model, n_ctx));
+  if (prompt_tokens > n_ctx) {
+    return InvalidArgument(fmt::format("prompt of {} tokens: the context holds {} (model {}: at most {})",
+                                       prompt_tokens, n_ctx, model.path(), trained));
+  }
+  return n_ctx;
+}
+
+// The budget to start with, and the changes to come.
+struct BudgetPlan {
+  std::optional<Budget> initial;
+  std::vector<ScheduledBudget> changes;
+};
+
+Result<BudgetPlan> ReadBudgets(const RunOptions& o) {
+  BudgetPlan plan;
+  ESPALIER_ASSIGN_OR_RETURN(plan.initial, o.budget.Read());
+  if (!o.schedule.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(plan.changes, ParseBudgetSchedule(o.schedule));
+    plan.initial = Budget::Percent(100);
+    if (plan.changes.front().at_token == 0) {
+      plan.initial = plan.changes.front().budget;
+      plan.changes.erase(plan.changes.begin());
+    }
+  }
+  return plan;
+}
+
+// Every budget of the schedule must be one that can be met, before the first token is generated.
+Result<std::vector<LimitChange>> ResolveChanges(const Placement& placement,
+                                                const std::vector<ScheduledBudget>& changes) {
+  std::vector<LimitChange> limits;
+  for (const ScheduledBudget& change : changes) {
+    const Observation observation = placement.survey.Observe(change.budget);
+    ESPALIER_RETURN_IF_ERROR(placement.policy->Decide(observation).status());
+    limits.push_back({change.at_token, observation.limit_bytes});
+  }
+  return limits;
+}
+
+std::atomic<Generation*> interruptible = nullptr;
+
+void OnSignal(int) {
+  if (Generation* generation = interruptible.load(); generation != nullptr) {
+    generation->RequestAbort();
+  }
+}
+
+// Ctrl-C ends the generation, not the program, as long as this lives. A second one ends the program at once.
+class InterruptGuard {
+ public:
+  explicit InterruptGuard(Generation* generation) {
+    interruptible = generation;
+    struct sigaction action = {};
+    action.sa_handler = OnSignal;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    ::sigaction(SIGINT, &action, &old_interrupt_);
+    ::sigaction(SIGTERM, &action, &old_terminate_);
+  }
+  ~InterruptGuard() {
+    ::sigaction(SIGINT, &old_interrupt_, nullptr);
+    ::sigaction(SIGTERM, &old_terminate_, nullptr);
+    interruptible = nullptr;
+  }
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+
+ private:
+  struct sigaction old_interrupt_ = {};
+  struct sigaction old_terminate_ = {};
+};
+
+struct Finished {
+  GenerationStatistics statistics;
+  MemoryAccount account;
+  Footprint predicted;
+  Plan plan;
+  uint32_t seed = 0;
+};
+
+void PrintSummary(const Finished& run) {
+  const GenerationStatistics& s = run.statistics;
+  fmt::print(stderr,
+             "espalier: {} prompt tokens at {:.1f} tok/s, {} generated at {:.1f} tok/s, {}; managed {} (predicted {}, "
+             "kernel {}), process {}\n",
+             s.prompt_tokens, s.prefill_tokens_per_second(), s.generated_tokens, s.decode_tokens_per_second(),
+             StopReasonName(s.stop), FormatBytes(run.account.managed.total()),
+             FormatBytes(run.predicted.managed_bytes()), FormatBytes(run.account.measured_managed_bytes()),
+             FormatBytes(run.account.process_bytes));
+}
+
+Json ReportOf(const Model& model, const Placement& placement, const Finished& run, const RunDisplay& display) {
+  const GenerationStatistics& s = run.statistics;
+  Json report;
+  report["model"] = ModelJson(model);
+  report["text"] = display.text();
+  report["stop_reason"] = StopReasonName(s.stop);
+  report["prompt_tokens"] = s.prompt_tokens;
+  report["generated_tokens"] = s.generated_tokens;
+  report["seed"] = run.seed;
+  report["prefill_ms"] = s.prefill_ms;
+  report["decode_ms"] = s.decode_ms;
+  report["prefill_tokens_per_second"] = s.prefill_tokens_per_second();
+  report["decode_tokens_per_second"] = s.decode_tokens_per_second();
+  report["workload"] = ToJson(placement.survey.workload);
+  AddPlacement(report, placement);
+  report["dense_peak_bytes"] = placement.survey.base.dense_peak_bytes;
+  report["plan_at_end"] = ToJson(run.plan);
+  report["predicted_managed_bytes"] = run.predicted.managed_bytes();
+  report.update(ToJson(run.account));
+  report["peak_used_bytes"] = s.peak_used_bytes;
+  report["budget_violations"] = s.violations;
+  report["transition_ms"] = s.transition_ms;
+  report["reprefills"] = s.reprefills;
+  Json transitions = Json::array();
+  for (const TransitionEvent& event : display.transitions()) {
+    transitions.push_back(ToJson(event));
+  }
+  report["transitions"] = transitions;
+  return report;
+}
+
+Status Run(const RunOptions& o) {
+  ESPALIER_ASSIGN_OR_RETURN(const BudgetPlan budgets, ReadBudgets(o));
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
+  ESPALIER_ASSIGN_OR_RETURN(const std::string prompt, ReadPrompt(o, *model));
+  ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
+  ESPALIER_ASSIGN_OR_RETURN(const SamplerOptions sampling, o.sampling.Read());
+  ESPALIER_ASSIGN_OR_RETURN(const auto sampler, Sampler::Create(*tokenizer, sampling));
+  GenerationOptions generation_options;
+  ESPALIER_ASSIGN_OR_RETURN(generation_options.prompt, tokenizer->Encode(prompt, true, o.chat));
+  if (generation_options.prompt.empty()) {
+    return InvalidArgument("the prompt has no tokens");
+  }
+  const auto prompt_tokens = static_cast<int64_t>(generation_options.prompt.size());
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t n_ctx, ChooseContext(o, *model, prompt_tokens));
+  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions engine_options, o.engine.Read(n_ctx));
+  ESPALIER_ASSIGN_OR_RETURN(const Placement placement, Place(model, engine_options, Workload::Uniform(1, n_ctx),
+                                                             PlacementRequest{o.plan, budgets.initial}));
+  ESPALIER_ASSIGN_OR_RETURN(generation_options.limits, ResolveChanges(placement, budgets.changes));
+  // The token after the last that fits needs no cell of its own.
+  const int64_t room = n_ctx - prompt_tokens + 1;
+  generation_options.max_tokens = o.n_predict >= 0 ? o.n_predict : room;
+  generation_options.prefill_chunk = o.n_batch;
+  WarnAboutDataFreePlan(placement);
+
+  ESPALIER_ASSIGN_OR_RETURN(const auto engine, Engine::Create(model, engine_options, placement.plan));
+  Controller controller(*engine, *placement.policy,
+                        {.workload = placement.survey.workload,
+                         .process_bytes = placement.survey.base.process_bytes,
+                         .limit_bytes = placement.limit_bytes()});
+  Generation generation(*engine, *tokenizer, *sampler, controller);
+  RunDisplayOptions display_options = o.display;
+  display_options.title = fmt::format("{} {}", model->display_name(), model->quantization());
+  display_options.prompt = prompt;
+  const auto display = RunDisplay::Create(placement, display_options);
+  Result<GenerationStatistics> statistics = [&] {
+    const InterruptGuard guard(&generation);
+    return generation.Run(generation_options, *display);
+  }();
+  display->Finish();
+  ESPALIER_RETURN_IF_ERROR(statistics.status());
+
+  Finished finished;
+  finished.statistics = *statistics;
+  finished.predicted = PredictNow(*engine);
+  finished.plan = engine->plan();
+  finished.seed = sampler->seed();
+  ESPALIER_ASSIGN_OR_RETURN(finished.account, TakeMemoryAccount(*engine, controller.process_bytes()));
+  if (o.display.json) {
+    PrintJson(ReportOf(*model, placement, finished, *display));
+  } else {
+    PrintSummary(finished);
+  }
+  return statistics->stop == StopReason::kAborted ? Aborted("stopped by the user") : Status::Ok();
+}
+
+}  // namespace
+
+void AddRunCommand(CLI::App& app, std::vector<Command>& commands) {
+  auto* run = app.add_subcommand("run", "Answer a prompt within a memory budget");
+  run->footer(
+      "Examples:\n"
+      "  espalier run -p \"The old house stood\" -n 64\n"
+      "  espalier run model.gguf -p \"Once\" --memory-budget 70%\n"
+      "  espalier run -p \"Once\" -n 160 --budget-schedule 0:100%,48:60%,96:100% --pace 20\n"
+      "  espalier run -p \"Once\" --drop a3,f7 --json\n");
+  AddCommand<RunOptions>(run, commands, BindRun, Run);
+}
+
+}  // namespace espalier
