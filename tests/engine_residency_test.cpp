@@ -128,7 +128,8 @@ TEST_P(Residency, PredictionMatchesAccountAndKernelForManyPlans) {
     const size_t cells = 1 + (state >> 8) % tokens.size();
     DecodeLast(*engine_, 0, std::span(tokens).first(cells));
 
-    const auto predicted = PredictFootprint(engine_->memory_model(), plan, Workload::Uniform(1, static_cast<int64_t>(cells)));
+    const auto predicted =
+        PredictFootprint(engine_->memory_model(), plan, Workload::Uniform(1, static_cast<int64_t>(cells)));
     const MemoryInUse held = engine_->memory_in_use();
     EXPECT_EQ(predicted.weight_bytes, held.weight_bytes);
     EXPECT_EQ(predicted.kv_bytes, held.kv_bytes);
@@ -170,7 +171,8 @@ TEST(Footprint, WholeProcessIsForetoldWithinOnePercentWithKvFullAndPartlyUsed) {
   for (const size_t cells : {size_t{256}, size_t{300}, size_t{1024}}) {
     DecodeLast(*engine, 0, std::span(tokens).subspan(at, cells - at));
     at = cells;
-    const auto predicted = PredictFootprint(*measured_model, engine->plan(), Workload::Uniform(1, static_cast<int64_t>(cells)));
+    const auto predicted =
+        PredictFootprint(*measured_model, engine->plan(), Workload::Uniform(1, static_cast<int64_t>(cells)));
     EXPECT_EQ(predicted.managed_bytes(), engine->memory_in_use().total());
     const auto measured = static_cast<double>(Anonymous() - process);
     EXPECT_NEAR(measured, static_cast<double>(predicted.managed_bytes()),

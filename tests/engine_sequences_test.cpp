@@ -28,9 +28,7 @@ class Sequences : public testing::Test {
     EXPECT_TRUE(plan.ok());
     return *plan;
   }
-  std::vector<int32_t> Tokens(size_t n, uint32_t seed) const {
-    return SomeTokens(n, model_->hparams().n_vocab, seed);
-  }
+  std::vector<int32_t> Tokens(size_t n, uint32_t seed) const { return SomeTokens(n, model_->hparams().n_vocab, seed); }
   // Runs the batch; one vector of logits for each wanted row.
   std::vector<std::vector<float>> Run(const std::vector<BatchToken>& batch) {
     std::vector<std::vector<float>> rows;

@@ -159,9 +159,8 @@ Status Device::Compute(ggml_cgraph* graph) {
     return Aborted("stopped on request");
   }
   if (status != GGML_STATUS_SUCCESS) {
-    return Status(ErrorCode::kIo,
-                  fmt::format("device {}: computing failed ({}): {}", name_, ggml_status_to_string(status),
-                              TakeLastGgmlError()));
+    return Status(ErrorCode::kIo, fmt::format("device {}: computing failed ({}): {}", name_,
+                                              ggml_status_to_string(status), TakeLastGgmlError()));
   }
   return Status::Ok();
 }

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "runtime/device.h"
+#include "runtime/engine_setup.h"
 #include "runtime/executor.h"
 #include "runtime/kv_cache.h"
 #include "runtime/sequences.h"
@@ -17,80 +18,8 @@
 namespace espalier {
 namespace {
 
-ggml_type ToGgml(KvType type) { return type == KvType::kQ8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16; }
-
 double MillisecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Defaults filled in and bounds checked.
-Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options) {
-  constexpr int64_t kMaxCells = int64_t{1} << 27;
-  if (options.n_ctx == 0) {
-    options.n_ctx = model.hparams().n_ctx_train;
-  }
-  if (options.n_ctx < 1 || options.n_ctx > kMaxCells) {
-    return InvalidArgument(fmt::format("context of {} cells: expected 1 to {}", options.n_ctx, kMaxCells));
-  }
-  if (options.n_ubatch < 1 || options.n_ubatch > 65536) {
-    return InvalidArgument(fmt::format("sub-batch of {} tokens: expected 1 to 65536", options.n_ubatch));
-  }
-  if (options.head_rows < 1) {
-    return InvalidArgument(fmt::format("{} rows of logits at once: expected 1 or more", options.head_rows));
-  }
-  options.head_rows = std::min(options.head_rows, options.n_ubatch);
-  if (options.n_threads < 0 || options.n_threads > 512) {
-    return InvalidArgument(fmt::format("{} threads: expected 0 (all cores) to 512", options.n_threads));
-  }
-  for (const KvType type : {options.key_type, options.value_type}) {
-    const int64_t block = ggml_blck_size(ToGgml(type));
-    if (model.hparams().head_dim % block != 0) {
-      return Unsupported(fmt::format("{}: KV type {} needs heads of a multiple of {} elements, found {}", model.path(),
-                                     KvTypeName(type), block, model.hparams().head_dim));
-    }
-  }
-  return options;
-}
-
-KvOptions KvOptionsOf(const EngineOptions& options) {
-  return {options.n_ctx, ToGgml(options.key_type), ToGgml(options.value_type)};
-}
-
-WeightOptions WeightOptionsOf(const EngineOptions& options) {
-  return {options.repack, options.copy_tied_head, options.drop_page_cache};
-}
-
-ComputeLimits LimitsOf(const EngineOptions& options, const KvGeometry& kv) {
-  return {options.n_ubatch, options.head_rows, kv.capacity};
-}
-
-Status CheckPlan(const Model& model, const Plan& plan) {
-  if (plan.n_layer() != model.n_layer()) {
-    return InvalidArgument(fmt::format("plan for {} layers given to {} with {} layers", plan.n_layer(), model.path(),
-                                       model.n_layer()));
-  }
-  if (!plan.whole_blocks_only()) {
-    return Unsupported(fmt::format("plan '{}': blocks can be kept whole (1) or dropped (0); widths between are not "
-                                   "something the engine can run",
-                                   plan.ToText()));
-  }
-  return Status::Ok();
-}
-
-MemoryModel AssembleMemoryModel(const WeightStore& weights, const KvCache& kv, const ComputeBytes& compute,
-                                int n_block) {
-  MemoryModel model;
-  for (int b = 0; b < n_block; ++b) {
-    model.block_bytes.push_back(weights.block_bytes({b}));
-    model.block_staging_bytes.push_back(weights.staging_bytes({b}));
-  }
-  model.global_bytes = weights.global_bytes();
-  model.global_staging_bytes = weights.global_staging_bytes();
-  model.kv = kv.geometry();
-  model.compute_bytes = compute.graph_bytes;
-  model.work_bytes = compute.work_bytes;
-  model.host_bytes = compute.host_bytes + kv.host_bytes();
-  return model;
 }
 
 class EngineImpl final : public Engine {
@@ -149,19 +78,18 @@ class EngineImpl final : public Engine {
   Status CheckBatch(std::span<const BatchToken> batch) const;
   // The rows of the longest run of tokens from the front of `batch` that fits one graph.
   RowPlan NextRows(std::span<const BatchToken> batch, size_t& n);
-  Status RunSubBatch(std::span<const BatchToken> batch, const RowPlan& rows, int64_t first_row,
-                     const LogitsSink& sink);
+  Status RunSubBatch(std::span<const BatchToken> batch, const RowPlan& rows, int64_t first_row, const LogitsSink& sink);
   std::vector<PlacedToken> Place(std::span<const BatchToken> batch, const RowPlan& rows);
 
   std::shared_ptr<const Model> model_;
   EngineOptions options_;
   std::unique_ptr<Device> device_;
-  Plan plan_;            // what is resident
-  int64_t epoch_ = 0;    // of residency
+  Plan plan_;          // what is resident
+  int64_t epoch_ = 0;  // of residency
   MemoryModel memory_model_;
   KvCache kv_;
   WeightStore weights_;
-  Executor executor_;    // after weights_ and kv_: its graphs name their tensors
+  Executor executor_;  // after weights_ and kv_: its graphs name their tensors
   SequenceTable sequences_;
 };
 
@@ -396,17 +324,6 @@ Status EngineImpl::Reprefill(SequenceId id) {
 
 }  // namespace
 
-Result<KvType> ParseKvType(std::string_view name) {
-  for (const KvType type : {KvType::kF16, KvType::kQ8_0}) {
-    if (name == KvTypeName(type)) {
-      return type;
-    }
-  }
-  return InvalidArgument(fmt::format("KV type '{}': expected f16 or q8_0", name.substr(0, 32)));
-}
-
-const char* KvTypeName(KvType type) { return type == KvType::kQ8_0 ? "q8_0" : "f16"; }
-
 Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> model, const EngineOptions& options,
                                                const Plan& plan) {
   ESPALIER_RETURN_IF_ERROR(CheckPlan(*model, plan));
@@ -415,17 +332,6 @@ Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> mode
   auto engine = std::make_unique<EngineImpl>(std::move(model), complete, std::move(device));
   ESPALIER_RETURN_IF_ERROR(engine->Start(plan));
   return std::unique_ptr<Engine>(std::move(engine));
-}
-
-Result<MemoryModel> MeasureMemoryModel(std::shared_ptr<const Model> model, const EngineOptions& options) {
-  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions complete, CompleteOptions(*model, options));
-  ESPALIER_ASSIGN_OR_RETURN(auto device, Device::Open(complete.device, complete.n_threads));
-  const KvOptions kv_options = KvOptionsOf(complete);
-  const KvCache kv(model->hparams(), device.get(), kv_options);
-  WeightStore weights(model, device.get(), WeightOptionsOf(complete));
-  Executor executor(model->hparams(), device.get(), LimitsOf(complete, kv.geometry()));
-  const ComputeBytes compute = executor.Measure(weights.MeasuringTensors(), kv_options);
-  return AssembleMemoryModel(weights, kv, compute, model->n_block());
 }
 
 }  // namespace espalier

@@ -35,13 +35,13 @@ const char* KvTypeName(KvType type);
 struct EngineOptions {
   // Device by ggml's name ("CPU", "RPC0[127.0.0.1:50052]", "CUDA0"); empty: the CPU.
   std::string device;
-  int n_threads = 0;             // 0: as many as the machine has cores
-  int64_t n_ctx = 0;             // KV cells over all sequences; 0: the model's training context
-  int n_ubatch = 512;            // tokens of one graph at most; longer batches are split
-  int head_rows = 64;            // rows of logits computed at once at most: bounds the largest buffer
+  int n_threads = 0;   // 0: as many as the machine has cores
+  int64_t n_ctx = 0;   // KV cells over all sequences; 0: the model's training context
+  int n_ubatch = 512;  // tokens of one graph at most; longer batches are split
+  int head_rows = 64;  // rows of logits computed at once at most: bounds the largest buffer
   KvType key_type = KvType::kF16;
   KvType value_type = KvType::kF16;
-  bool repack = true;            // let the backend rewrite weights for its kernels (llama.cpp: use_extra_bufts)
+  bool repack = true;  // let the backend rewrite weights for its kernels (llama.cpp: use_extra_bufts)
   // Give tied models a rewritten copy of the embedding as output head, as libllama does (runtime/weights.h).
   bool copy_tied_head = false;
   bool drop_page_cache = false;  // forget file pages once read: no second copy, but a restore reads from disk
@@ -82,8 +82,8 @@ struct Transition {
 struct DecodeStatistics {
   int64_t graphs_built = 0;
   int64_t graphs_reused = 0;
-  double build_ms = 0;    // graph construction and allocation
-  double input_ms = 0;    // masks, positions, indices
+  double build_ms = 0;  // graph construction and allocation
+  double input_ms = 0;  // masks, positions, indices
   double compute_ms = 0;
 };
 

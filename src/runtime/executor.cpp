@@ -104,8 +104,8 @@ Status Executor::Reserve(const ModelTensors& measuring_tensors, const KvOptions&
       }
     }
     if (!ggml_gallocr_reserve(allocator_.get(), graph.graph)) {
-      return Status(ErrorCode::kIo, fmt::format("compute buffer cannot be allocated on {}: {}", device_->name(),
-                                                TakeLastGgmlError()));
+      return Status(ErrorCode::kIo,
+                    fmt::format("compute buffer cannot be allocated on {}: {}", device_->name(), TakeLastGgmlError()));
     }
     return Status::Ok();
   }));

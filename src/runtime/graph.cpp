@@ -5,8 +5,8 @@
 namespace espalier {
 namespace {
 
-// Nodes, views and inputs: an attention block over a row subset has about 30, an FFN block 12, and every block may have a
-// subset of its own with five inputs.
+// Nodes, views and inputs: an attention block over a row subset has about 30, an FFN block 12, and every block may have
+// a subset of its own with five inputs.
 constexpr size_t kNodesPerLayer = 64;
 constexpr size_t kNodesBesides = 64;
 
@@ -99,10 +99,10 @@ ggml_tensor* GraphBuilder::AttentionBlock(const Scope& scope, int il, ggml_tenso
   const int64_t n_head_kv = hparams_.n_head_kv;
   const int64_t n = x->ne[1];
 
-  ggml_tensor* cur = Norm(x, tensor(TensorRole::kAttentionNorm));                              // [n_embd, n]
-  ggml_tensor* q = Project(tensor(TensorRole::kQuery), tensor(TensorRole::kQueryBias), cur);   // [n_head*head_dim, n]
-  ggml_tensor* k = Project(tensor(TensorRole::kKey), tensor(TensorRole::kKeyBias), cur);       // [n_head_kv*head_dim, n]
-  ggml_tensor* v = Project(tensor(TensorRole::kValue), tensor(TensorRole::kValueBias), cur);   // likewise
+  ggml_tensor* cur = Norm(x, tensor(TensorRole::kAttentionNorm));                             // [n_embd, n]
+  ggml_tensor* q = Project(tensor(TensorRole::kQuery), tensor(TensorRole::kQueryBias), cur);  // [n_head*head_dim, n]
+  ggml_tensor* k = Project(tensor(TensorRole::kKey), tensor(TensorRole::kKeyBias), cur);      // [n_head_kv*head_dim, n]
+  ggml_tensor* v = Project(tensor(TensorRole::kValue), tensor(TensorRole::kValueBias), cur);  // likewise
   q = ggml_reshape_3d(c, q, head_dim, hparams_.n_head, n);
   k = ggml_reshape_3d(c, k, head_dim, n_head_kv, n);
   v = ggml_reshape_3d(c, v, head_dim, n_head_kv, n);
@@ -137,7 +137,7 @@ ggml_tensor* GraphBuilder::AttentionBlock(const Scope& scope, int il, ggml_tenso
 ggml_tensor* GraphBuilder::FfnBlock(const Scope& scope, int il, ggml_tensor* x) {
   const auto tensor = [&](TensorRole role) { return scope.tensors.get(BlockId::Ffn(il), role); };
   ggml_tensor* cur = Norm(x, tensor(TensorRole::kFfnNorm));
-  ggml_tensor* up = Project(tensor(TensorRole::kFfnUp), tensor(TensorRole::kFfnUpBias), cur);      // [n_ff, n]
+  ggml_tensor* up = Project(tensor(TensorRole::kFfnUp), tensor(TensorRole::kFfnUpBias), cur);  // [n_ff, n]
   ggml_tensor* gate = Project(tensor(TensorRole::kFfnGate), tensor(TensorRole::kFfnGateBias), cur);
   ggml_tensor* hidden = ggml_swiglu_split(context_.get(), gate, up);
   return Project(tensor(TensorRole::kFfnDown), tensor(TensorRole::kFfnDownBias), hidden);

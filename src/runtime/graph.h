@@ -24,13 +24,13 @@ inline constexpr int kAllRows = 0;  // every token
 
 // Everything that determines a graph. Two sub-batches of equal shape under the same residency epoch share one graph.
 struct BatchShape {
-  int64_t epoch = 0;           // residency epoch: tensors die with their block
+  int64_t epoch = 0;  // residency epoch: tensors die with their block
   int64_t n_tokens = 0;
-  int64_t n_kv = 0;            // cells attention reads
-  int64_t n_output = 0;        // rows that leave the graph
-  bool with_head = true;       // logits come out; otherwise the normed hidden rows, for the head to be run in chunks
-  std::vector<int> block_rows;         // per block: kNoRows, kAllRows or a subset
-  std::vector<int64_t> subset_sizes;   // [0] = n_tokens, [n] = rows of subset n
+  int64_t n_kv = 0;             // cells attention reads
+  int64_t n_output = 0;         // rows that leave the graph
+  bool with_head = true;        // logits come out; otherwise the normed hidden rows, for the head to be run in chunks
+  std::vector<int> block_rows;  // per block: kNoRows, kAllRows or a subset
+  std::vector<int64_t> subset_sizes;  // [0] = n_tokens, [n] = rows of subset n
 
   friend bool operator==(const BatchShape&, const BatchShape&) = default;
 };

@@ -99,18 +99,17 @@ Status KvCache::AddLayer(int il) {
   }
   Layer fresh;
   fresh.context = NewMetadataContext(2);
-  fresh.key = ggml_new_tensor_3d(fresh.context.get(), options_.key_type, hparams_.head_dim, capacity(),
-                                 hparams_.n_head_kv);
-  fresh.value = ggml_new_tensor_3d(fresh.context.get(), options_.value_type, hparams_.head_dim, capacity(),
-                                   hparams_.n_head_kv);
+  fresh.key =
+      ggml_new_tensor_3d(fresh.context.get(), options_.key_type, hparams_.head_dim, capacity(), hparams_.n_head_kv);
+  fresh.value =
+      ggml_new_tensor_3d(fresh.context.get(), options_.value_type, hparams_.head_dim, capacity(), hparams_.n_head_kv);
   if (options_.measuring) {
     fresh.buffer.reset(ggml_backend_buft_alloc_buffer(device_->buffer_type(), 0));
     fresh.key->buffer = fresh.buffer.get();
     fresh.value->buffer = fresh.buffer.get();
   } else if (device_->is_host()) {
     const uint64_t key_bytes = ggml_nbytes(fresh.key);
-    ESPALIER_ASSIGN_OR_RETURN(fresh.region,
-                              Region::Map(key_bytes + ggml_nbytes(fresh.value), Region::Pages::kSmall));
+    ESPALIER_ASSIGN_OR_RETURN(fresh.region, Region::Map(key_bytes + ggml_nbytes(fresh.value), Region::Pages::kSmall));
     fresh.buffer.reset(
         ggml_backend_dev_buffer_from_host_ptr(device_->dev(), fresh.region.data(), fresh.region.size(), 0));
     ESPALIER_CHECK(ggml_backend_tensor_alloc(fresh.buffer.get(), fresh.key, fresh.region.data()) ==

@@ -1,7 +1,8 @@
 // Keys and values of every sequence, for every attention block that is resident.
 //
 // Semantics when attention blocks come and go:
-//  * Cells are shared by all layers: cell c belongs to one (sequence, position). Whether layer il has K/V rows for it is
+//  * Cells are shared by all layers: cell c belongs to one (sequence, position). Whether layer il has K/V rows for it
+//  is
 //    a fact of its own, kept per (layer, cell): an unmasked row that was never written would still get weight e^0.
 //  * When attention block il leaves, its planes are unmapped at once; no cell is valid there any more.
 //  * When it returns, its planes are empty. A sequence attends there only if *all* its cells are valid there; until
@@ -11,8 +12,8 @@
 //    measured by `espalier eval --switch-at`.
 //
 // Quantised rows are rotated before they are stored (orthonormal Walsh-Hadamard, heads in groups): outliers spread over
-// the group, and the quantisation error falls. Queries turn likewise, outputs turn back; so does libllama, whose bits we
-// match. Types of 16 bits and more are stored as they are.
+// the group, and the quantisation error falls. Queries turn likewise, outputs turn back; so does libllama, whose bits
+// we match. Types of 16 bits and more are stored as they are.
 //
 // Layout: head-major planes, K then V, each [head_dim, cells, n_head_kv] (ggml order): attention reads one head's keys
 // as one stream, and a head could be released alone. On the host each layer is a region of its own, committed page by

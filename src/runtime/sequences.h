@@ -14,8 +14,8 @@ namespace espalier {
 
 struct Sequence {
   std::vector<int32_t> tokens;
-  std::optional<Plan> plan;            // restricts what it computes; empty: everything resident
-  std::vector<uint8_t> rows_missing;   // per layer: some cell has no K/V rows there
+  std::optional<Plan> plan;           // restricts what it computes; empty: everything resident
+  std::vector<uint8_t> rows_missing;  // per layer: some cell has no K/V rows there
 };
 
 // Thread rule: the owner's thread only.

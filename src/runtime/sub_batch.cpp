@@ -80,8 +80,10 @@ void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const R
         }
       }
     });
-    FillInput<int32_t>(inputs.gather, [&](std::span<int32_t> out) { std::copy(subset.begin(), subset.end(), out.begin()); });
-    FillInput<int64_t>(inputs.scatter, [&](std::span<int64_t> out) { std::copy(subset.begin(), subset.end(), out.begin()); });
+    FillInput<int32_t>(inputs.gather,
+                       [&](std::span<int32_t> out) { std::copy(subset.begin(), subset.end(), out.begin()); });
+    FillInput<int64_t>(inputs.scatter,
+                       [&](std::span<int64_t> out) { std::copy(subset.begin(), subset.end(), out.begin()); });
   }
 }
 

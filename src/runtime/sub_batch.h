@@ -31,8 +31,7 @@ struct RowPlan {
 };
 
 // `sequences[i]` is the sequence of token i; `resident(block)` says whether a block's weights are there.
-RowPlan PlanRows(std::span<const Sequence* const> sequences, int n_block,
-                 const std::function<bool(BlockId)>& resident);
+RowPlan PlanRows(std::span<const Sequence* const> sequences, int n_block, const std::function<bool(BlockId)>& resident);
 
 // Sets all inputs of `graph` for these tokens.
 void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const RowPlan& rows, const KvCache& kv,
