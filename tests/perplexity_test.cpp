@@ -61,8 +61,10 @@ Windows Cut(const Model& model, Protocol protocol, int64_t max_windows = kWindow
   return *windows;
 }
 
+// As users run it, but for the thread.
 std::unique_ptr<Engine> DenseEngine(const std::string& path) {
-  EngineOptions options = ExactOptions();
+  EngineOptions options;
+  options.n_threads = 1;
   options.n_ctx = 4096;  // two plans of four windows
   const auto model = OpenOrFail(path);
   return OpenEngine(model, options, Plan::Dense(model->n_layer()));

@@ -32,10 +32,20 @@ Result<uint64_t> ParseBytes(std::string_view text) {
     }
   }
   static constexpr std::array<std::pair<std::string_view, double>, 14> kUnits = {{
-      {"", 1}, {"b", 1},
-      {"k", 0x1p10}, {"m", 0x1p20}, {"g", 0x1p30}, {"t", 0x1p40},
-      {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40},
-      {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
+      {"", 1},
+      {"b", 1},
+      {"k", 0x1p10},
+      {"m", 0x1p20},
+      {"g", 0x1p30},
+      {"t", 0x1p40},
+      {"kib", 0x1p10},
+      {"mib", 0x1p20},
+      {"gib", 0x1p30},
+      {"tib", 0x1p40},
+      {"kb", 1e3},
+      {"mb", 1e6},
+      {"gb", 1e9},
+      {"tb", 1e12},
   }};
   const auto* found = std::find_if(kUnits.begin(), kUnits.end(), [&](const auto& u) { return u.first == unit; });
   if (found == kUnits.end()) {

@@ -72,8 +72,8 @@ Status File::ReadAt(uint64_t offset, std::span<std::byte> out) const {
       return IoError(fmt::format("{}: reading at offset {} failed: {}", path_, offset + done, SystemError(errno)));
     }
     if (n == 0) {
-      return IoError(fmt::format("{}: file shrank while it was in use: expected {} bytes, found {}", path_, size_,
-                                 offset + done));
+      return IoError(
+          fmt::format("{}: file shrank while it was in use: expected {} bytes, found {}", path_, size_, offset + done));
     }
     done += static_cast<size_t>(n);
   }

@@ -32,8 +32,8 @@ Result<Region> Region::Map(uint64_t size, Pages pages) {
   region.mapping_size_ = region.size_ + alignment + page;
   void* mapping = ::mmap(nullptr, region.mapping_size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) {
-    return Status(ErrorCode::kIo, fmt::format("memory region: mapping {} failed: {}", FormatBytes(region.size_),
-                                              std::strerror(errno)));
+    return Status(ErrorCode::kIo,
+                  fmt::format("memory region: mapping {} failed: {}", FormatBytes(region.size_), std::strerror(errno)));
   }
   region.mapping_ = mapping;
   const auto start = RoundUp(reinterpret_cast<uintptr_t>(mapping) + page, alignment);

@@ -88,11 +88,11 @@ class [[nodiscard]] Result {
   } while (false)
 
 // `ESPALIER_ASSIGN_OR_RETURN(auto file, File::Open(path));`
-#define ESPALIER_ASSIGN_OR_RETURN(declaration, expression)             \
-  auto ESPALIER_CONCAT(result_, __LINE__) = (expression);              \
-  if (!ESPALIER_CONCAT(result_, __LINE__).ok()) {                      \
-    return ESPALIER_CONCAT(result_, __LINE__).status();                \
-  }                                                                    \
+#define ESPALIER_ASSIGN_OR_RETURN(declaration, expression) \
+  auto ESPALIER_CONCAT(result_, __LINE__) = (expression);  \
+  if (!ESPALIER_CONCAT(result_, __LINE__).ok()) {          \
+    return ESPALIER_CONCAT(result_, __LINE__).status();    \
+  }                                                        \
   declaration = std::move(ESPALIER_CONCAT(result_, __LINE__)).value()
 
 }  // namespace espalier

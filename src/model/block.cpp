@@ -10,9 +10,9 @@ std::string BlockName(BlockId block) { return fmt::format("{}{}", block.is_atten
 
 Result<BlockId> ParseBlockName(std::string_view name, int n_layer) {
   const auto unknown = [&] {
-    return InvalidArgument(fmt::format(
-        "unknown block '{}': expected a0 to a{} (attention) or f0 to f{} (FFN), the blocks of this model",
-        name.substr(0, 32), n_layer - 1, n_layer - 1));
+    return InvalidArgument(
+        fmt::format("unknown block '{}': expected a0 to a{} (attention) or f0 to f{} (FFN), the blocks of this model",
+                    name.substr(0, 32), n_layer - 1, n_layer - 1));
   };
   if (name.size() < 2 || (name[0] != 'a' && name[0] != 'f')) {
     return unknown();

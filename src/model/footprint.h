@@ -13,10 +13,10 @@ namespace espalier {
 
 // KV cache geometry of one attention block, in bytes.
 struct KvGeometry {
-  uint64_t key_bytes_per_cell = 0;    // over all KV heads
+  uint64_t key_bytes_per_cell = 0;  // over all KV heads
   uint64_t value_bytes_per_cell = 0;
-  int n_planes = 0;                   // 2 * n_head_kv planes [cell][row]; each commits whole pages
-  uint64_t page_bytes = 4096;         // 1 where memory is not paged by us (device buffers)
+  int n_planes = 0;            // 2 * n_head_kv planes [cell][row]; each commits whole pages
+  uint64_t page_bytes = 4096;  // 1 where memory is not paged by us (device buffers)
   // Cells the cache can hold; a device cache commits all of them at once.
   int64_t capacity = 0;
   bool commits_everything = false;
@@ -26,12 +26,12 @@ struct KvGeometry {
 
 // Everything about one model under one engine configuration that determines its bytes.
 struct MemoryModel {
-  std::vector<uint64_t> block_bytes;    // resident bytes of each block's weights, padding and pages included
-  uint64_t global_bytes = 0;            // embeddings, output head, norms: always resident
+  std::vector<uint64_t> block_bytes;  // resident bytes of each block's weights, padding and pages included
+  uint64_t global_bytes = 0;          // embeddings, output head, norms: always resident
   KvGeometry kv;
-  uint64_t compute_bytes = 0;           // graph buffer: activations, mask, one chunk of logits rows
-  uint64_t work_bytes = 0;              // the backend's own scratch buffer
-  uint64_t host_bytes = 0;              // our host-side buffers: graph metadata, inputs, cell tables
+  uint64_t compute_bytes = 0;  // graph buffer: activations, mask, one chunk of logits rows
+  uint64_t work_bytes = 0;     // the backend's own scratch buffer
+  uint64_t host_bytes = 0;     // our host-side buffers: graph metadata, inputs, cell tables
   // A restored block passes through staging when its buffer type rewrites weights; 0 where it is read in place.
   std::vector<uint64_t> block_staging_bytes;
   uint64_t global_staging_bytes = 0;

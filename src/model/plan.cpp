@@ -38,9 +38,8 @@ Result<Plan> Plan::Parse(std::string_view text, int n_layer) {
   ESPALIER_RETURN_IF_ERROR(ForEachItem(text, [&](std::string_view item) -> Status {
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos) {
-      return InvalidArgument(
-          fmt::format("plan item '{}': expected BLOCK=FRACTION, such as a3=0 (--drop takes bare block names)",
-                      item.substr(0, 32)));
+      return InvalidArgument(fmt::format(
+          "plan item '{}': expected BLOCK=FRACTION, such as a3=0 (--drop takes bare block names)", item.substr(0, 32)));
     }
     ESPALIER_ASSIGN_OR_RETURN(const BlockId block, ParseBlockName(item.substr(0, equals), n_layer));
     const std::string_view number = item.substr(equals + 1);

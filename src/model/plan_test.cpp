@@ -111,9 +111,7 @@ TEST(Plan, RefusesBadItemsAndNamesThem) {
   ExpectRefused(Plan::ParseDrop("a3=0", 16), "'a3=0'");
 }
 
-TEST(Plan, RefusesABlockNamedTwice) {
-  ExpectRefused(Plan::Parse("a3=0 f1=0 a3=1", 16), "a3 twice");
-}
+TEST(Plan, RefusesABlockNamedTwice) { ExpectRefused(Plan::Parse("a3=0 f1=0 a3=1", 16), "a3 twice"); }
 
 }  // namespace
 }  // namespace espalier

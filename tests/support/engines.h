@@ -35,9 +35,8 @@ inline std::vector<float> Decode(Engine& engine, SequenceId sequence, std::span<
     batch.push_back({tokens[i], sequence, all || i + 1 == tokens.size()});
   }
   std::vector<float> logits;
-  const Status status = engine.Decode(batch, [&](int64_t, std::span<const float> row) {
-    logits.insert(logits.end(), row.begin(), row.end());
-  });
+  const Status status = engine.Decode(
+      batch, [&](int64_t, std::span<const float> row) { logits.insert(logits.end(), row.begin(), row.end()); });
   EXPECT_TRUE(status.ok()) << status.message();
   return logits;
 }
