@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <string>
 #include <thread>
 
@@ -215,6 +216,43 @@ TEST_F(Sequences, AbortedPrefillLeavesFinishedSubBatchesAndNothingElse) {
   ASSERT_FALSE(stopped.ok());
   EXPECT_EQ(stopped.code(), ErrorCode::kAborted);
   EXPECT_EQ(engine->used_cells(), engine->SequenceLength(0));
+}
+
+TEST_F(Sequences, BlocksLoadedBySeveralThreadsAreTheSame) {
+  EngineOptions options = ExactOptions();
+  options.n_threads = 2;
+  auto engine = OpenEngine(model_, options, dense_);
+  const auto tokens = Tokens(20, 11);
+  const auto expected = DecodeAll(*engine, 0, tokens);
+  for (int cycle = 0; cycle < 3; ++cycle) {
+    ASSERT_TRUE(engine->Apply(Drop("a0,f0,a1,f1,a2,f2,a3,f3,a4,f4,a5,f5")).ok());
+    ASSERT_TRUE(engine->Apply(dense_).ok());
+    engine->RemoveSequence(0);
+    EXPECT_EQ(MaxDifference(expected, DecodeAll(*engine, 0, tokens)), 0.0);
+  }
+}
+
+TEST_F(Sequences, ABlockThatCannotBeReadAgainIsNamedAndTheRestRunsOn) {
+  const std::string path = ScratchFolder() + "/shrinking.gguf";
+  std::filesystem::copy_file(TwinPath(), path, std::filesystem::copy_options::overwrite_existing);
+  const auto model = OpenOrFail(path);
+  auto engine = OpenEngine(model, ExactOptions(), Drop("f1,f3"));
+  const auto tokens = Tokens(10, 12);
+  const auto expected = DecodeAll(*engine, 0, tokens);
+  // The file loses what lies behind f1.
+  const TensorInfo* down = model->block(BlockId::Ffn(3)).get(TensorRole::kFfnDown);
+  std::filesystem::resize_file(path, down->offset + 100);
+  const auto transition = engine->Apply(dense_);
+  ASSERT_FALSE(transition.ok());
+  EXPECT_EQ(transition.status().code(), ErrorCode::kIo);
+  EXPECT_NE(transition.status().message().find("block f3"), std::string::npos) << transition.status().message();
+  EXPECT_NE(transition.status().message().find(path), std::string::npos) << transition.status().message();
+  EXPECT_EQ(engine->plan(), Drop("f3"));  // f1 came back
+  EXPECT_EQ(engine->memory_in_use().weight_bytes,
+            PredictFootprint(engine->memory_model(), engine->plan(), {1, 10, 10}).weight_bytes);
+  ASSERT_TRUE(engine->Apply(Drop("f1,f3")).ok());
+  engine->RemoveSequence(0);
+  EXPECT_EQ(MaxDifference(expected, DecodeAll(*engine, 0, tokens)), 0.0);
 }
 
 TEST_F(Sequences, BadBatchesAreRefusedAndChangeNothing) {

@@ -130,17 +130,15 @@ Status WeightStore::Load(std::span<const BlockId> blocks) {
     }
     wanted.push_back(block);
   }
-  if (const Status filled = FillAll(tasks); !filled.ok()) {
-    status = filled;
-  }
+  const Status filled = FillAll(tasks);
   for (const Task& task : tasks) {
     const auto index = static_cast<size_t>(task.group - blocks_.data());
     tensors_.blocks[index][static_cast<size_t>(task.place->role)] = task.tensor;
   }
   for (const BlockId block : wanted) {
     if (!resident(block)) {
-      if (!status.ok()) {
-        status = Status(status.code(), fmt::format("block {}: {}", BlockName(block), status.message()));
+      if (status.ok()) {
+        status = Status(filled.code(), fmt::format("block {}: {}", BlockName(block), filled.message()));
       }
       Release(block);
     }
