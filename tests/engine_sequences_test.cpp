@@ -222,7 +222,7 @@ TEST_F(Sequences, BlocksLoadedBySeveralThreadsAreTheSame) {
   EngineOptions options = ExactOptions();
   options.n_threads = 2;
   auto engine = OpenEngine(model_, options, dense_);
-  const auto tokens = Tokens(20, 11);
+  const auto tokens = Tokens(4, 11);
   const auto expected = DecodeAll(*engine, 0, tokens);
   for (int cycle = 0; cycle < 3; ++cycle) {
     ASSERT_TRUE(engine->Apply(Drop("a0,f0,a1,f1,a2,f2,a3,f3,a4,f4,a5,f5")).ok());
