@@ -54,7 +54,6 @@ int RunEspalier(int argc, char** argv) {
   ReturnFreedMemoryToSystem();
   CLI::App app(kAbout, "espalier");
   app.set_version_flag("--version", fmt::format("espalier {} (ggml {})", ESPALIER_VERSION, ESPALIER_GGML_VERSION));
-  app.require_subcommand(1);
   std::vector<Command> commands;
   AddRunCommand(app, commands);
   AddInspectCommand(app, commands);
@@ -72,6 +71,10 @@ int RunEspalier(int argc, char** argv) {
   // Commands of commands come behind their parents, which count as parsed too.
   const auto command =
       std::find_if(commands.rbegin(), commands.rend(), [](const Command& c) { return c.app->parsed(); });
+  if (command == commands.rend()) {
+    return Fail(kExitUsage,
+                "no command: expected run, inspect, memory, eval, bench or generate-model (--help tells more)");
+  }
   const Status status = command->run();
   if (!status.ok()) {
     return status.code() == ErrorCode::kAborted ? kExitInterrupted : Fail(kExitError, status.message());

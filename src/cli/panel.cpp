@@ -170,7 +170,7 @@ std::vector<std::string> RenderPanel(const PanelState& state, const Terminal& te
           BlockRow(state, terminal, BlockKind::kFfn),
           BudgetLine(state, terminal),
           PlainLine(terminal, " managed",
-                    fmt::format("{} predicted  {} held  {} seen by the kernel", FormatBytes(state.predicted_bytes),
+                    fmt::format("predicted {}  held {}  kernel {}", FormatBytes(state.predicted_bytes),
                                 FormatBytes(state.managed_bytes), FormatBytes(state.kernel_bytes))),
           PlainLine(terminal, " last", state.last_event.empty() ? "no change of memory yet" : state.last_event)};
 }

@@ -227,9 +227,9 @@ Status Run(const RunOptions& o) {
   const auto prompt_tokens = static_cast<int64_t>(generation_options.prompt.size());
   ESPALIER_ASSIGN_OR_RETURN(const int64_t n_ctx, ChooseContext(o, *model, prompt_tokens));
   ESPALIER_ASSIGN_OR_RETURN(const EngineOptions engine_options, o.engine.Read(n_ctx));
-  ESPALIER_ASSIGN_OR_RETURN(const Placement placement, Place(model, engine_options, Workload::Uniform(1, n_ctx),
-                                                             PlacementRequest{o.plan, budgets.initial}));
-  ESPALIER_ASSIGN_OR_RETURN(generation_options.limits, ResolveChanges(placement, budgets.changes));
+  ESPALIER_ASSIGN_OR_RETURN(Placement placement, Place(model, engine_options, Workload::Uniform(1, n_ctx),
+                                                       PlacementRequest{o.plan, budgets.initial}));
+  ESPALIER_RETURN_IF_ERROR(ResolveChanges(placement, budgets.changes).status());
   // The token after the last that fits needs no cell of its own.
   const int64_t room = n_ctx - prompt_tokens + 1;
   generation_options.max_tokens = o.n_predict >= 0 ? o.n_predict : room;
@@ -237,6 +237,8 @@ Status Run(const RunOptions& o) {
   WarnAboutDataFreePlan(placement);
 
   ESPALIER_ASSIGN_OR_RETURN(const auto engine, Engine::Create(model, engine_options, placement.plan));
+  placement.survey.Adopt(engine->memory_model());
+  ESPALIER_ASSIGN_OR_RETURN(generation_options.limits, ResolveChanges(placement, budgets.changes));
   Controller controller(*engine, *placement.policy,
                         {.workload = placement.survey.workload,
                          .process_bytes = placement.survey.base.process_bytes,

@@ -20,6 +20,10 @@ struct MemorySurvey {
 
   // For a policy; refers to this survey, which must outlive it.
   Observation Observe(const Budget& budget) const;
+
+  // Takes over the figures of the engine that came of it. The backend's scratch is measured by the heap's growth, which
+  // can differ by a few kB from one time to the next; limits in percent have to stand on the figures in force.
+  void Adopt(const MemoryModel& in_force);
 };
 
 // Measures the compute buffers of `model` under `options` (size-only: no weights are read) and the process as it is

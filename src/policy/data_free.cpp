@@ -12,8 +12,8 @@ constexpr int kProtectedFirstLayers = 2;
 // Blocks with smaller keys go first.
 auto DropKey(BlockId block, int n_layer) {
   const int layer = block.layer();
-  // In thirds of a layer, so that the centre at two thirds of the depth is an integer.
-  const int distance = std::abs(3 * layer - 2 * (n_layer - 1));
+  // In fifths of a layer, so that the centre at three fifths of the depth is an integer.
+  const int distance = std::abs(5 * layer - 3 * (n_layer - 1));
   const bool last = layer == n_layer - 1;
   const int protection = layer < kProtectedFirstLayers ? 1 + kProtectedFirstLayers - layer : (last ? 1 : 0);
   return std::tuple(protection, distance, !block.is_attention(), -layer);

@@ -99,10 +99,10 @@ TEST(DataFreePolicy, FirstLayersAndLastGoLast) {
   EXPECT_EQ(order.back(), BlockId::Ffn(0));
 }
 
-TEST(DataFreePolicy, StartsAtTwoThirdsOfTheDepthWithAttention) {
+TEST(DataFreePolicy, StartsAtThreeFifthsOfTheDepthWithAttention) {
   const auto order = DataFreePolicy().DropOrder(16);
-  EXPECT_EQ(order[0], BlockId::Attention(10));
-  EXPECT_EQ(order[1], BlockId::Ffn(10));
+  EXPECT_EQ(order[0], BlockId::Attention(9));
+  EXPECT_EQ(order[1], BlockId::Ffn(9));
 }
 
 TEST(DataFreePolicy, LongContextsMakeAttentionWorthMore) {
@@ -113,7 +113,7 @@ TEST(DataFreePolicy, LongContextsMakeAttentionWorthMore) {
   observation.limit_bytes = kProcess + FootprintOf(observation, Plan::Dense(16)).peak_bytes() - 400'000;
   const auto decision = DataFreePolicy().Decide(observation);
   ASSERT_TRUE(decision.ok());
-  EXPECT_EQ(decision->plan.ToText(), "a10=0");
+  EXPECT_EQ(decision->plan.ToText(), "a9=0");
 }
 
 TEST(StaticPolicy, KeepsItsPlanOrNamesTheBytesItNeeds) {

@@ -1,0 +1,408 @@
+// The program as a user meets it: every command once, JSON alone on standard output, exit codes, and one line for each
+// kind of bad input.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+const std::string kTwin = std::string(ESPALIER_TEST_MODELS) + "/espalier-twin-f16.gguf";
+const std::string kText = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+
+struct Outcome {
+  int code = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string Slurp(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+[[noreturn]] void Execute(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), ESPALIER_BINARY);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) {
+    argv.push_back(argument.data());
+  }
+  argv.push_back(nullptr);
+  ::execv(ESPALIER_BINARY, argv.data());
+  ::_exit(127);
+}
+
+int ExitCode(pid_t child) {
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+class CliTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = fs::path(testing::TempDir()) / (std::string("espalier-cli-") + test->name());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string Path(const std::string& name) const { return (folder_ / name).string(); }
+
+  std::string Write(const std::string& name, const std::string& content) const {
+    std::ofstream(Path(name), std::ios::binary) << content;
+    return Path(name);
+  }
+
+  Outcome Espalier(const std::vector<std::string>& arguments, const std::string& out = "") const {
+    const std::string out_path = out.empty() ? Path("stdout") : out;
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::dup2(::open(out_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+      ::dup2(::open(Path("stderr").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
+      Execute(arguments);
+    }
+    Outcome outcome;
+    outcome.code = ExitCode(child);
+    outcome.out = out.empty() ? Slurp(out_path) : "";
+    outcome.err = Slurp(Path("stderr"));
+    return outcome;
+  }
+
+  // Runs with --json, and expects one object on standard output and nothing else.
+  Json Report(std::vector<std::string> arguments) const {
+    arguments.emplace_back("--json");
+    const Outcome outcome = Espalier(arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    const Json report = Json::parse(outcome.out, nullptr, false);
+    EXPECT_TRUE(report.is_object()) << outcome.out;
+    return report;
+  }
+
+  // Expects a refusal: exit code, nothing on standard output, one line on stderr with each of `parts`.
+  void ExpectRefusal(const std::vector<std::string>& arguments, int code, const std::vector<std::string>& parts) const {
+    for (const bool json : {false, true}) {
+      std::vector<std::string> all = arguments;
+      if (json) {
+        all.emplace_back("--json");
+      }
+      const Outcome outcome = Espalier(all);
+      EXPECT_EQ(outcome.code, code) << outcome.err;
+      EXPECT_EQ(outcome.out, "");
+      EXPECT_TRUE(outcome.err.starts_with("espalier: ")) << outcome.err;
+      EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+      for (const std::string& part : parts) {
+        EXPECT_NE(outcome.err.find(part), std::string::npos) << "'" << part << "' in: " << outcome.err;
+      }
+    }
+  }
+
+  fs::path folder_;
+};
+
+const std::vector<std::string> kRunTwin = {"run", kTwin, "-t", "1", "--temp", "0", "-n", "8", "-p", "The old house"};
+
+std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
+  const Outcome version = Espalier({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_NE(version.out.find("ggml"), std::string::npos);
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {}, {"run"}, {"inspect"}, {"memory"}, {"eval"}, {"bench"}, {"bench", "residency"}, {"generate-model"}}) {
+    const Outcome help = Espalier(command + std::vector<std::string>{"--help"});
+    EXPECT_EQ(help.code, 0);
+    EXPECT_NE(help.out.find("Examples:"), std::string::npos) << help.out;
+    EXPECT_EQ(help.err, "");
+  }
+}
+
+TEST_F(CliTest, RunWritesTheTextAloneAndTheSameTextTwice) {
+  const Outcome first = Espalier(kRunTwin);
+  EXPECT_EQ(first.code, 0) << first.err;
+  EXPECT_GT(first.out.size(), 8u);
+  EXPECT_EQ(first.out.find("espalier"), std::string::npos);
+  EXPECT_EQ(Espalier(kRunTwin).out, first.out);
+}
+
+TEST_F(CliTest, RunReportsWhatItHolds) {
+  const Json report = Report(kRunTwin);
+  EXPECT_EQ(report["generated_tokens"], 8);
+  EXPECT_EQ(report["stop_reason"], "token limit");
+  EXPECT_EQ(report["plan"]["text"], "dense");
+  EXPECT_TRUE(report["budget_bytes"].is_null());
+  EXPECT_NEAR(report["managed_bytes"].get<double>() / report["predicted_managed_bytes"].get<double>(), 1, 0.01);
+  EXPECT_GT(report["decode_tokens_per_second"], 0);
+}
+
+TEST_F(CliTest, ABudgetStepsDownAndUpInMidText) {
+  const Json report = Report({"run", kTwin, "-t", "1", "--temp", "0", "--ignore-eos", "-n", "48", "-p", "The old house",
+                              "--budget-schedule", "0:100%,8:60%,16:100%"});
+  EXPECT_EQ(report["generated_tokens"], 48);
+  EXPECT_EQ(report["budget_violations"], 0);
+  EXPECT_EQ(report["plan_at_end"]["text"], "dense");
+  EXPECT_EQ(report["reprefills"], 1);
+  int64_t released = 0;
+  int64_t loaded = 0;
+  for (const Json& transition : report["transitions"]) {
+    released += transition["blocks_released"].get<int64_t>();
+    loaded += transition["blocks_loaded"].get<int64_t>();
+    EXPECT_LE(transition["after"]["managed_bytes"].get<int64_t>() + transition["after"]["process_bytes"].get<int64_t>(),
+              transition["budget_bytes"].get<int64_t>());
+    EXPECT_NEAR(transition["after"]["managed_bytes"].get<double>() / transition["predicted_bytes_after"].get<double>(),
+                1, 0.01);
+  }
+  EXPECT_GT(released, 0);
+  EXPECT_EQ(loaded, released);
+}
+
+TEST_F(CliTest, ATightBudgetDropsBlocksWithAWarning) {
+  const Outcome outcome = Espalier(kRunTwin + std::vector<std::string>{"-c", "512", "--memory-budget", "70%"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.err.find("warning"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("=0"), std::string::npos) << outcome.err;
+}
+
+TEST_F(CliTest, PlansMeanTheSameInEveryForm) {
+  Write("plan.txt", "f2=0 a3=0\n");
+  Write("plan.json", R"({"keep": {"a3": 0, "f2": 0}})");
+  const std::string expected = Espalier(kRunTwin + std::vector<std::string>{"--drop", "a3,f2"}).out;
+  EXPECT_NE(expected, Espalier(kRunTwin).out);
+  for (const std::string& plan : {std::string("a3=0 f2=0"), Path("plan.txt"), Path("plan.json")}) {
+    EXPECT_EQ(Espalier(kRunTwin + std::vector<std::string>{"--plan", plan}).out, expected) << plan;
+  }
+  EXPECT_EQ(Report({"memory", kTwin, "--drop", "a3,f2"})["plan"]["text"], "f2=0 a3=0");
+  const Json bench = Report(
+      {"bench", kTwin, "--drop", "a3,f2", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--bandwidth-buffer", "16MiB"});
+  EXPECT_EQ(bench["plan"]["text"], "f2=0 a3=0");
+  EXPECT_GT(bench["decode_byte_ratio"], 1);
+}
+
+TEST_F(CliTest, InspectAccountsForEveryByteOfWeights) {
+  const Json report = Report({"inspect", "twin"});
+  EXPECT_EQ(report["model"]["architecture"], "llama");
+  ASSERT_EQ(report["blocks"].size(), 12u);
+  uint64_t bytes = report["globals"]["file_bytes"];
+  for (const Json& block : report["blocks"]) {
+    bytes += block["file_bytes"].get<uint64_t>();
+  }
+  EXPECT_EQ(bytes, report["weight_bytes"]);
+  EXPECT_LT(bytes, report["file_bytes"]);
+}
+
+TEST_F(CliTest, MemoryAddsUpAndChoosesAPlanThatFits) {
+  const Json dense = Report({"memory", kTwin, "--workload", "4x256"});
+  EXPECT_EQ(dense["workload"]["kv_cells"], 1024);
+  EXPECT_EQ(
+      dense["managed_bytes"].get<int64_t>(),
+      dense["weight_bytes"].get<int64_t>() + dense["kv_bytes"].get<int64_t>() + dense["compute_bytes"].get<int64_t>());
+  EXPECT_EQ(dense["total_bytes"].get<int64_t>(),
+            dense["process_bytes"].get<int64_t>() + dense["peak_bytes"].get<int64_t>());
+  const Json pruned = Report({"memory", kTwin, "--workload", "4x256", "--memory-budget", "75%"});
+  EXPECT_TRUE(pruned["fits"]);
+  EXPECT_EQ(pruned["policy"], "data-free");
+  EXPECT_LE(pruned["total_bytes"], pruned["budget_bytes"]);
+  EXPECT_FALSE(pruned["plan"]["keep"].empty());
+  // What one command writes, --plan reads.
+  const std::string plan = Write("plan.json", pruned["plan"].dump());
+  const Json again = Report({"memory", kTwin, "--workload", "4x256", "--plan", plan});
+  EXPECT_EQ(again["weight_bytes"], pruned["weight_bytes"]);
+}
+
+TEST_F(CliTest, MemoryTellsThatAPlanDoesNotFit) {
+  const Json report = Report({"memory", kTwin, "--drop", "a3", "--memory-budget", "10MiB"});
+  EXPECT_FALSE(report["fits"]);
+  EXPECT_EQ(report["plan"]["text"], "a3=0");
+}
+
+TEST_F(CliTest, EvalMeasuresPerplexityKlAndSwitches) {
+  const std::vector<std::string> eval = {"eval", kTwin, "--text", kText, "--windows", "2", "-c", "128", "-t", "1"};
+  const Json dense = Report(eval);
+  EXPECT_EQ(dense["protocol"], "gptq");
+  EXPECT_EQ(dense["windows"], 2);
+  const Json dropped = Report(eval + std::vector<std::string>{"--drop", "a3,f3", "--kl"});
+  EXPECT_GT(dropped["perplexity"], dense["perplexity"]);
+  EXPECT_NEAR(dropped["perplexity_dense"].get<double>(), dense["perplexity"].get<double>(), 1e-3);
+  EXPECT_GT(dropped["kl_nats"], 0);
+  const Json switched = Report(eval + std::vector<std::string>{"--drop", "a3,f3", "--switch-at", "64"});
+  EXPECT_EQ(switched["switch_at_token"], 64);
+  EXPECT_EQ(switched["skipped_attention_blocks"], 1);
+  const Json llama = Report(eval + std::vector<std::string>{"--protocol", "llama"});
+  EXPECT_EQ(llama["scored_tokens"], 2 * 63);
+}
+
+TEST_F(CliTest, BenchChecksLogitsAndReportsPhysicalUnits) {
+  const Json report = Report(
+      {"bench", kTwin, "-p", "32", "-n", "4", "-r", "2", "-t", "1", "--vs-libllama", "--bandwidth-buffer", "16MiB"});
+  EXPECT_EQ(report["logits_equal"], true);
+  for (const char* key : {"prefill_tokens_per_second", "decode_tokens_per_second", "decode_gigabytes_per_second",
+                          "memory_bandwidth_gigabytes_per_second", "prefill_ratio", "decode_ratio"}) {
+    EXPECT_GT(report[key], 0) << key;
+  }
+  EXPECT_EQ(report["decode_ratio_quartiles"].size(), 2u);
+}
+
+TEST_F(CliTest, BenchResidencyGivesMemoryBackInEveryCycle) {
+  const Json report = Report({"bench", "residency", kTwin, "--cycles", "2", "-t", "1"});
+  ASSERT_EQ(report["stores"].size(), 2u);
+  for (const Json& store : report["stores"]) {
+    ASSERT_EQ(store["cycles"].size(), 2u);
+    for (const Json& cycle : store["cycles"]) {
+      EXPECT_GT(cycle["anonymous_share_of_released"], 0.99) << store["store"];
+      EXPECT_EQ(cycle["managed_bytes_restored"], cycle["managed_bytes_before"]);
+    }
+  }
+}
+
+TEST_F(CliTest, GenerateModelWritesWhatInspectReads) {
+  const std::vector<std::string> small = {"generate-model",
+                                          "--layers",
+                                          "2",
+                                          "--embedding-length",
+                                          "64",
+                                          "--feed-forward-length",
+                                          "128",
+                                          "--heads",
+                                          "2",
+                                          "--kv-heads",
+                                          "1",
+                                          "--vocab",
+                                          "300",
+                                          "--ctx",
+                                          "64",
+                                          "--type",
+                                          "Q8_0",
+                                          "--seed",
+                                          "3",
+                                          "-t",
+                                          "1"};
+  const Json written = Report(small + std::vector<std::string>{"-o", Path("a.gguf")});
+  const Json read = Report({"inspect", Path("a.gguf")});
+  EXPECT_EQ(read["parameters"], written["parameters"]);
+  EXPECT_EQ(read["file_bytes"], written["file_bytes"]);
+  EXPECT_EQ(read["model"]["quantization"], "Q8_0");
+  EXPECT_EQ(read["kv_heads"], 1);
+  EXPECT_EQ(Espalier(small + std::vector<std::string>{"-o", Path("b.gguf")}).code, 0);
+  EXPECT_EQ(Slurp(Path("a.gguf")), Slurp(Path("b.gguf"))) << "the same seed gives the same file";
+}
+
+TEST_F(CliTest, BadModelFilesAreRefused) {
+  ExpectRefusal({"inspect", Write("text.gguf", "this is no model, but it is long enough to be one")}, 1,
+                {"text.gguf", "GGUF"});
+  const std::string twin = Slurp(kTwin);
+  ExpectRefusal({"run", "-p", "x", Write("truncated.gguf", twin.substr(0, twin.size() / 2))}, 1, {"truncated.gguf"});
+  std::string other = twin;
+  other.replace(other.find("llama", other.find("general.architecture")), 5, "mamba");
+  ExpectRefusal({"inspect", Write("mamba.gguf", other)}, 1, {"mamba", "llama"});
+  ExpectRefusal({"inspect", Path("missing.gguf")}, 1, {"missing.gguf"});
+}
+
+TEST_F(CliTest, UnknownBlocksAreNamedWithTheRange) {
+  ExpectRefusal({"run", kTwin, "-p", "x", "--drop", "a1,a99"}, 1, {"a99", "a0", "a5", "f5"});
+  ExpectRefusal({"memory", kTwin, "--plan", "f6=0"}, 1, {"f6", "a5", "f5"});
+  ExpectRefusal({"eval", kTwin, "--text", kText, "--plan", Write("plan.json", R"({"keep": {"b1": 0}})")}, 1,
+                {"plan.json", "b1", "a5"});
+}
+
+TEST_F(CliTest, ABudgetBelowTheMinimumNamesTheMinimum) {
+  ExpectRefusal(kRunTwin + std::vector<std::string>{"--memory-budget", "1MiB"}, 1,
+                {"1048576", "minimum of ", " bytes"});
+  ExpectRefusal(kRunTwin + std::vector<std::string>{"--budget-schedule", "0:100%,4:1MiB"}, 1, {"minimum of "});
+  ExpectRefusal(kRunTwin + std::vector<std::string>{"--memory-budget", "10MiB", "--drop", "a3"}, 1,
+                {"minimum of ", "a3=0"});
+  const Outcome refused = Espalier(kRunTwin + std::vector<std::string>{"--memory-budget", "1MiB"});
+  const std::string mark = "minimum of ";
+  // The process is not the same to the byte each time.
+  const uint64_t enough = std::stoull(refused.err.substr(refused.err.find(mark) + mark.size())) + (1 << 20);
+  EXPECT_EQ(Espalier(kRunTwin + std::vector<std::string>{"--memory-budget", std::to_string(enough)}).code, 0);
+}
+
+TEST_F(CliTest, TextsAndContextsOutOfRangeAreRefusedWithBothNumbers) {
+  ExpectRefusal({"eval", kTwin, "--text", Write("short.txt", "Too short.")}, 1, {"short.txt", "512"});
+  ExpectRefusal({"run", kTwin, "-p", "x", "-c", "1024"}, 1, {"1024", "512"});
+  ExpectRefusal({"memory", kTwin, "--workload", "2x513"}, 1, {"513", "512"});
+  std::string long_prompt;
+  for (int i = 0; i < 600; ++i) {
+    long_prompt += "house ";
+  }
+  ExpectRefusal({"run", kTwin, "-f", Write("long.txt", long_prompt)}, 1, {"512"});
+}
+
+TEST_F(CliTest, OutputThatCannotBeWrittenIsRefused) {
+  ExpectRefusal({"generate-model", "-o", Path("no/such/folder/model.gguf")}, 1, {"no/such/folder/model.gguf"});
+  EXPECT_EQ(Espalier({"inspect", kTwin}, "/dev/full").code, 1);
+}
+
+TEST_F(CliTest, GenerateModelRefusesWhatItCannotMake) {
+  ExpectRefusal({"generate-model", "--type", "Q9_9", "-o", Path("x.gguf")}, 1, {"Q9_9", "Q4_K_M"});
+  ExpectRefusal({"generate-model", "--layers", "80", "--embedding-length", "8192", "--feed-forward-length", "28672",
+                 "--heads", "64", "--vocab", "32000", "-o", Path("x.gguf")},
+                1, {"billion"});
+  ExpectRefusal({"generate-model", "--arch", "gpt9", "-o", Path("x.gguf")}, 1, {"gpt9"});
+  EXPECT_FALSE(fs::exists(Path("x.gguf")));
+}
+
+TEST_F(CliTest, AWrongCommandLineHasAnExitCodeOfItsOwn) {
+  ExpectRefusal({"fly"}, 2, {"fly"});
+  ExpectRefusal({"run", "--no-such-flag"}, 2, {"no-such-flag"});
+  ExpectRefusal({"run", kTwin, "--drop", "a1", "--plan", "a1=0", "-p", "x"}, 2, {"--drop"});
+  ExpectRefusal({"run", kTwin}, 1, {"-p"});
+  ExpectRefusal({"run", kTwin, "-p", "x", "-ctk", "q3"}, 1, {"q3", "q8_0"});
+  ExpectRefusal({"run", kTwin, "-p", "x", "--memory-budget", "lots"}, 1, {"lots"});
+  ExpectRefusal({"run", kTwin, "-p", "x", "--memory-budget", "auto"}, 1, {"auto"});
+}
+
+// Runs in a pseudo-terminal of 80x24 and returns what it wrote there.
+std::string OnATerminal(const std::vector<std::string>& arguments, bool colour) {
+  int master = -1;
+  winsize size = {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+  const pid_t child = ::forkpty(&master, nullptr, nullptr, &size);
+  if (child == 0) {
+    ::setenv("TERM", "xterm-256color", 1);
+    colour ? ::unsetenv("NO_COLOR") : ::setenv("NO_COLOR", "1", 1);
+    Execute(arguments);
+  }
+  std::string screen;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = ::read(master, buffer, sizeof(buffer))) > 0;) {
+    screen.append(buffer, static_cast<size_t>(n));
+  }
+  ::close(master);
+  EXPECT_EQ(ExitCode(child), 0) << screen;
+  return screen;
+}
+
+TEST_F(CliTest, ATerminalShowsThePanelAndIsGivenBack) {
+  for (const bool colour : {false, true}) {
+    const std::string screen = OnATerminal(kRunTwin + std::vector<std::string>{"--memory-budget", "75%"}, colour);
+    EXPECT_NE(screen.find(" attention "), std::string::npos);
+    EXPECT_NE(screen.find("token 8/8"), std::string::npos);
+    EXPECT_NE(screen.find("(75%)"), std::string::npos);
+    const std::string set_region = "\x1b[1;18r";
+    const std::string reset_region = "\x1b[r";
+    ASSERT_NE(screen.find(set_region), std::string::npos);
+    EXPECT_GT(screen.rfind(reset_region), screen.rfind(set_region)) << "the scroll region must be lifted at the end";
+    EXPECT_EQ(screen.find("\x1b[32m") != std::string::npos, colour);
+  }
+  const std::string plain = OnATerminal(kRunTwin + std::vector<std::string>{"--no-display"}, true);
+  EXPECT_EQ(plain.find('\x1b'), std::string::npos);
+}
+
+}  // namespace
