@@ -27,8 +27,8 @@ struct GenerationOptions {
   std::vector<LimitChange> limits;  // by rising at_token
   // Attention blocks that came back are skipped by the running sequence until it is prefilled again. That is done as
   // soon as all have come back, if the sequence has at most this many times the tokens that are still to come: prefill
-  // takes about a seventh of decode's time per token, so 4 spends about half of the time that remains. Else it serves on
-  // without those blocks. A ratio of tokens and not of measured times, so that a run can be repeated. 0: never.
+  // takes about a seventh of decode's time per token, so 4 spends about half of the time that remains. Else it serves
+  // on without those blocks. A ratio of tokens and not of measured times, so that a run can be repeated. 0: never.
   double reprefill_ratio = 4;
 };
 
