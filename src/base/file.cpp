@@ -111,6 +111,11 @@ void File::DropCache(uint64_t offset, uint64_t length) const {
 }
 
 Result<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(const std::string& path) {
+  // Renaming over a device or a pipe would replace it for everybody.
+  struct stat existing = {};
+  if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode)) {
+    return IoError(fmt::format("{}: exists and is not a regular file; expected one, or nothing there", path));
+  }
   std::string temporary = path + ".tmp-XXXXXX";
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) {

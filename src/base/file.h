@@ -67,6 +67,7 @@ class File final : public ByteSource {
 
 // Writes to a temporary file beside the target; Commit() syncs and renames it over the target. Without Commit (an
 // error, a disk that is full, an early return) the temporary is deleted and an existing target is left as it was.
+// A target that exists must be a regular file: devices, pipes and folders are refused.
 class AtomicFileWriter {
  public:
   static Result<std::unique_ptr<AtomicFileWriter>> Create(const std::string& path);

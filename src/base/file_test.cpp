@@ -223,6 +223,16 @@ TEST_F(FileTest, PlacesThatCannotBeWrittenAreNamed) {
   EXPECT_EQ(Names(), std::vector<std::string>{"folder"});
 }
 
+TEST_F(FileTest, ADeviceOrPipeIsNotReplaced) {
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  const Status status = WriteWholeFile(Path("pipe"), "x");
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.message().find(Path("pipe") + ": exists and is not a regular file"), std::string::npos)
+      << status.message();
+  EXPECT_TRUE(fs::is_fifo(Path("pipe")));
+  EXPECT_EQ(Names(), std::vector<std::string>{"pipe"});
+}
+
 TEST_F(FileTest, ReadWholeFileReturnsEveryByteAndRefusesMoreThanItsLimit) {
   std::string content(70000, '\0');
   for (size_t i = 0; i < content.size(); ++i) {
