@@ -53,7 +53,6 @@ class Executor {
   // Forgets the graph kept for reuse: call when tensors go.
   void Invalidate() { reusable_ = false; }
 
-  DecodeStatistics& statistics() { return statistics_; }
   const DecodeStatistics& statistics() const { return statistics_; }
 
  private:
