@@ -3,19 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
+#include "base/stopwatch.h"
 #include "text/libllama_reference.h"
 
 namespace espalier {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double MillisecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
 
 LibllamaOptions OptionsLike(const EngineOptions& options, bool all_logits) {
   LibllamaOptions like;
@@ -31,20 +25,20 @@ LibllamaOptions OptionsLike(const EngineOptions& options, bool all_logits) {
 }
 
 Result<double> TimeLibllamaPrefill(LibllamaReference& libllama, std::span<const int32_t> tokens) {
-  const auto start = Clock::now();
+  const Stopwatch watch;
   ESPALIER_RETURN_IF_ERROR(libllama.Decode(tokens, false).status());
-  const double ms = MillisecondsSince(start);
+  const double ms = watch.Milliseconds();
   libllama.ClearMemory();
   return ms;
 }
 
 Result<double> TimeLibllamaDecode(LibllamaReference& libllama, const BenchWork& work) {
   ESPALIER_RETURN_IF_ERROR(libllama.Decode(work.prefix, false).status());
-  const auto start = Clock::now();
+  const Stopwatch watch;
   for (size_t i = 0; i < work.decoded.size(); ++i) {
     ESPALIER_RETURN_IF_ERROR(libllama.Decode(std::span(work.decoded).subspan(i, 1), false).status());
   }
-  const double ms = MillisecondsSince(start);
+  const double ms = watch.Milliseconds();
   libllama.ClearMemory();
   return ms;
 }

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "base/stopwatch.h"
 #include "eval/scoring.h"
 #include "eval/window_batches.h"
 
@@ -131,7 +131,7 @@ Result<KlResult> MeasureKl(Engine* engine, const Plan& plan, const Windows& wind
   }
   ESPALIER_RETURN_IF_ERROR(
       CheckCapacity(*engine, EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 2)));
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   KlSums sums;
   sums.window_kl.resize(static_cast<size_t>(windows.count()));
   RowStore store;
@@ -143,7 +143,7 @@ Result<KlResult> MeasureKl(Engine* engine, const Plan& plan, const Windows& wind
   }
   KlResult result = Summarise(std::move(sums));
   result.subject = DescribeSubject(*engine, plan, windows);
-  result.elapsed_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  result.elapsed_ms = watch.Milliseconds();
   return result;
 }
 

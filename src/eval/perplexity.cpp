@@ -1,9 +1,9 @@
 #include "eval/perplexity.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "base/stopwatch.h"
 #include "eval/scoring.h"
 #include "eval/window_batches.h"
 
@@ -47,7 +47,7 @@ Status ScoreGroup(Engine* engine, const Windows& windows, const WindowGroup& gro
 Result<PerplexityResult> MeasurePerplexity(Engine* engine, const Windows& windows, const EvalProgress& progress) {
   ESPALIER_RETURN_IF_ERROR(
       CheckCapacity(*engine, EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 1)));
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   Scores scores;
   scores.window_nll.resize(static_cast<size_t>(windows.count()));
   for (const WindowGroup& group : GroupWindows(windows)) {
@@ -64,7 +64,7 @@ Result<PerplexityResult> MeasurePerplexity(Engine* engine, const Windows& window
     result.window_nll.push_back(window.mean());
   }
   result.managed_bytes = scores.managed_bytes;
-  result.elapsed_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  result.elapsed_ms = watch.Milliseconds();
   return result;
 }
 

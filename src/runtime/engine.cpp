@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "runtime/device.h"
 #include "runtime/engine_setup.h"
 #include "runtime/executor.h"
@@ -18,10 +18,6 @@
 
 namespace espalier {
 namespace {
-
-double MillisecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
 
 class EngineImpl final : public Engine {
  public:
@@ -129,7 +125,7 @@ Result<Transition> EngineImpl::Apply(const Plan& plan) {
   transition.peak_bytes = HeldAtRest();
   ++epoch_;
   executor_.Invalidate();
-  const auto release_start = std::chrono::steady_clock::now();
+  Stopwatch watch;
   std::vector<BlockId> wanted;
   uint64_t staging = 0;
   for (int b = 0; b < plan.n_block(); ++b) {
@@ -144,11 +140,10 @@ Result<Transition> EngineImpl::Apply(const Plan& plan) {
       staging = std::max(staging, weights_.staging_bytes({b}));
     }
   }
-  transition.release_ms = MillisecondsSince(release_start);
-  const auto load_start = std::chrono::steady_clock::now();
+  transition.release_ms = watch.Lap();
   ESPALIER_RETURN_IF_ERROR(LoadBlocks(wanted));
   transition.n_loaded = static_cast<int>(wanted.size());
-  transition.load_ms = MillisecondsSince(load_start);
+  transition.load_ms = watch.Lap();
   transition.peak_bytes = std::max(transition.peak_bytes, HeldAtRest() + staging);
   return transition;
 }

@@ -3,28 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 
 namespace espalier {
-namespace {
-
-class Stopwatch {
- public:
-  // Milliseconds since construction or the last Lap.
-  double Lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const double ms = std::chrono::duration<double, std::milli>(now - start_).count();
-    start_ = now;
-    return ms;
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-}  // namespace
 
 int MaxMixedTokens(int n_ubatch) { return std::max(1, n_ubatch / 2); }
 
