@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,9 +23,18 @@ struct Observation {
   int n_layer() const { return static_cast<int>(memory->block_bytes.size() / 2); }
 };
 
+// What a policy expects a plan to cost.
+struct PredictedLoss {
+  double nats = 0;  // KL(dense || plan) per token, on the profile's calibration text
+  // True: the archive has measured this very plan. False: an estimate, by the best measured plan that keeps no block
+  // more than this one (keeping more rarely hurts).
+  bool measured = false;
+};
+
 struct Decision {
   Plan plan;
-  Footprint footprint;  // of the plan at the observed workload
+  Footprint footprint;                     // of the plan at the observed workload
+  std::optional<PredictedLoss> loss = {};  // empty where nothing has been measured
 };
 
 // Pure functions of the observation: no state, safe to call from several threads at once.

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/block_means.h"
 #include "model/footprint.h"
 #include "model/model.h"
 #include "model/plan.h"
@@ -45,6 +46,9 @@ struct EngineOptions {
   // Give tied models a rewritten copy of the embedding as output head, as libllama does (runtime/weights.h).
   bool copy_tied_head = false;
   bool drop_page_cache = false;  // forget file pages once read: no second copy, but a restore reads from disk
+  // Mean ablation: what a token that skips a block (not resident, outside its sequence's plan, rows missing) gets added
+  // instead of nothing; nullptr: nothing. Counted in global_bytes. REQUIRES: means of this model's shape.
+  std::shared_ptr<const BlockMeans> means;
 };
 
 using SequenceId = int32_t;

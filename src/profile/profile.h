@@ -1,0 +1,53 @@
+// The profile: everything that was learned for one model. One object in memory, one file on disk (profile_file.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/block.h"
+#include "model/block_means.h"
+#include "profile/archive.h"
+
+namespace espalier {
+
+// An order in which blocks are dropped, and how it came about.
+struct Ranking {
+  std::string method;               // "gsi", "one-shot", "shortgpt", "mha-drop", "ffn-skip", "random", "density"
+  int64_t kv_cells = 0;             // density: the workload's KV cells it was made for; 0 elsewhere
+  uint64_t seed = 0;                // random
+  std::vector<BlockId> drop_order;  // every block once, the first to go first
+  // By block index, what the method found: gsi and density: loss of the plan after the block was dropped (importance
+  // as the RAP paper uses it); one-shot: loss when it alone is dropped; shortgpt, mha-drop, ffn-skip: 1 - cosine of
+  // input and output; random: nothing (empty).
+  std::vector<double> score;
+
+  friend bool operator==(const Ranking&, const Ranking&) = default;
+};
+
+struct Profile {
+  std::string model_fingerprint;  // model/fingerprint.h
+  std::string model_name;         // for people
+  std::string quantization;
+  int n_layer = 0;
+  int64_t n_embd = 0;
+
+  Ablation ablation = Ablation::kZero;  // what plans of this profile are served with
+  BlockMeans means;                     // present whenever they were measured, whatever `ablation` says
+  std::vector<Archive> archives;        // at most one per set
+  std::string primary_set;              // Key() of the set that policies look plans up in; empty: none
+  std::vector<Ranking> rankings;
+
+  // nullptr where there is none.
+  const Archive* primary() const;
+  const Archive* FindArchive(const MeasurementSet& set) const;
+  // Adds an empty one where there is none. The reference is valid until the next call.
+  Archive& ArchiveFor(const MeasurementSet& set);
+  // density: the one whose kv_cells are nearest (by ratio).
+  const Ranking* FindRanking(std::string_view method, int64_t kv_cells = 0) const;
+  // Replaces one of equal method, kv_cells and seed.
+  void Put(Ranking ranking);
+};
+
+}  // namespace espalier
