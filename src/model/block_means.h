@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include "base/status.h"
 #include "model/block.h"
 
 namespace espalier {
@@ -15,6 +17,8 @@ enum class Ablation : uint8_t {
   kZero,  // nothing
   kMean,  // its mean output over calibration text, in the dense model
 };
+const char* AblationName(Ablation ablation);  // "zero", "mean"
+Result<Ablation> ParseAblation(std::string_view name);
 
 // The mean output of every block over all positions of calibration text.
 struct BlockMeans {

@@ -14,14 +14,14 @@ namespace espalier {
 
 // An order in which blocks are dropped, and how it came about.
 struct Ranking {
-  std::string method;               // "gsi", "one-shot", "shortgpt", "mha-drop", "ffn-skip", "random", "density"
-  int64_t kv_cells = 0;             // density: the workload's KV cells it was made for; 0 elsewhere
-  uint64_t seed = 0;                // random
-  std::vector<BlockId> drop_order;  // every block once, the first to go first
+  std::string method;                    // "gsi", "one-shot", "shortgpt", "mha-drop", "ffn-skip", "random", "density"
+  int64_t kv_cells = 0;                  // density: the workload's KV cells it was made for; 0 elsewhere
+  uint64_t seed = 0;                     // random
+  std::vector<BlockId> drop_order = {};  // every block once, the first to go first
   // By block index, what the method found: gsi and density: loss of the plan after the block was dropped (importance
   // as the RAP paper uses it); one-shot: loss when it alone is dropped; shortgpt, mha-drop, ffn-skip: 1 - cosine of
   // input and output; random: nothing (empty).
-  std::vector<double> score;
+  std::vector<double> score = {};
 
   friend bool operator==(const Ranking&, const Ranking&) = default;
 };
