@@ -7,6 +7,7 @@
 // the other and then the head gives the logits that Engine::Decode gives for the window as one sub-batch under that
 // plan, bit for bit on the CPU.
 //
+// After an error the contents of `out` are unspecified; the runner can be used again.
 // Thread rule: one thread at a time, except RequestAbort.
 #pragma once
 
@@ -24,9 +25,9 @@ namespace espalier {
 
 class BlockRunner {
  public:
-  // Window length = options.n_ubatch tokens at most; n_ctx is ignored. `max_resident_blocks` 0: all blocks are loaded
-  // now; n: no more than n at any time, loaded when needed, the least recently used making room (1: a model that does
-  // not fit can still be measured, block by block).
+  // Window length = options.n_ubatch tokens at most; n_ctx and means are ignored. `max_resident_blocks` 0: all blocks
+  // are loaded now; n: no more than n at any time, loaded when needed, the least recently used making room (1: a model
+  // that does not fit can still be measured, block by block).
   static Result<std::unique_ptr<BlockRunner>> Create(std::shared_ptr<const Model> model, const EngineOptions& options,
                                                      int max_resident_blocks = 0);
   virtual ~BlockRunner() = default;
@@ -46,13 +47,13 @@ class BlockRunner {
   virtual Status Head(std::span<const float> hidden, const LogitsSink& sink) = 0;
 
   // Multiply-adds times two of one block, or of the head, for `n_tokens` tokens of a window, attention's
-  // score and value products included (all n_tokens^2 pairs, as the kernel computes them).
+  // score and value products included (all n_tokens^2 pairs; norms, rope and rotations are not counted).
   virtual double BlockFlops(BlockId block, int64_t n_tokens) const = 0;
   virtual double HeadFlops(int64_t n_tokens) const = 0;
 
   // Bytes of block weights loaded so far, reloads included: what one-block-at-a-time costs in reading.
   virtual uint64_t loaded_bytes() const = 0;
-  // The most bytes held at once: weights, KV and compute buffers.
+  // The most bytes held at once: weights, staging while they are loaded, KV and compute buffers.
   virtual uint64_t peak_bytes() const = 0;
 
   // Makes a running or the next call stop soon with kAborted.

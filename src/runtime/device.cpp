@@ -149,6 +149,17 @@ Device::~Device() {
   }
 }
 
+Status Device::CheckSupported(ggml_cgraph* graph) const {
+  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+    const ggml_tensor* node = ggml_graph_node(graph, i);
+    if (!ggml_backend_dev_supports_op(dev_, node)) {
+      return Unsupported(fmt::format("device {} cannot compute {} on {}", name_, ggml_op_desc(node),
+                                     node->src[0] != nullptr ? ggml_type_name(node->src[0]->type) : "nothing"));
+    }
+  }
+  return Status::Ok();
+}
+
 Status Device::Compute(ggml_cgraph* graph) {
   if (ConsumeAbort()) {
     return Aborted("stopped on request");

@@ -1,6 +1,7 @@
 // A compute device of ggml's registry, opened: backend, buffer types, threads, abort. And owners for ggml's objects.
 #pragma once
 
+#include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml.h>
 
@@ -21,6 +22,10 @@ struct GgmlBufferDeleter {
   void operator()(ggml_backend_buffer_t buffer) const { ggml_backend_buffer_free(buffer); }
 };
 using GgmlBuffer = std::unique_ptr<std::remove_pointer_t<ggml_backend_buffer_t>, GgmlBufferDeleter>;
+struct GgmlAllocatorDeleter {
+  void operator()(ggml_gallocr_t allocator) const { ggml_gallocr_free(allocator); }
+};
+using GgmlAllocator = std::unique_ptr<std::remove_pointer_t<ggml_gallocr_t>, GgmlAllocatorDeleter>;
 
 // ggml reports through a global log callback; this routes it to nowhere except for errors, which the next Status
 // message may quote. Thread-safe.
@@ -47,6 +52,8 @@ class Device {
   // Buffer types that rewrite weights for faster kernels (AMX, repack), in the order libllama tries them.
   const std::vector<ggml_backend_buffer_type_t>& repacking_buffer_types() const { return repacking_; }
 
+  // kUnsupported, naming the operation, if the device cannot run the graph.
+  Status CheckSupported(ggml_cgraph* graph) const;
   // Runs the graph. kAborted if RequestAbort was called before or meanwhile; the request is then spent.
   Status Compute(ggml_cgraph* graph);
   void RequestAbort() { abort_ = true; }

@@ -60,7 +60,7 @@ Status Executor::ForEachWorstCase(const ModelTensors& tensors, const KvOptions& 
 ComputeBytes Executor::Measure(const ModelTensors& measuring_tensors, const KvOptions& kv) {
   ComputeBytes bytes;
   const Status status = ForEachWorstCase(measuring_tensors, kv, [&](const Graph& graph) {
-    const Allocator sizing(ggml_gallocr_new(device_->buffer_type()));
+    const GgmlAllocator sizing(ggml_gallocr_new(device_->buffer_type()));
     size_t size = 0;
     ggml_gallocr_reserve_n_size(sizing.get(), graph.graph, nullptr, nullptr, &size);
     bytes.graph_bytes = std::max<uint64_t>(bytes.graph_bytes, size);
@@ -78,20 +78,15 @@ ComputeBytes Executor::Measure(const ModelTensors& measuring_tensors, const KvOp
 }
 
 Status Executor::Reserve(const ModelTensors& measuring_tensors, const KvOptions& kv) {
-  ESPALIER_RETURN_IF_ERROR(ForEachWorstCase(measuring_tensors, kv, [&](const Graph& graph) -> Status {
-    for (int i = 0; i < ggml_graph_n_nodes(graph.graph); ++i) {
-      ggml_tensor* node = ggml_graph_node(graph.graph, i);
-      if (!ggml_backend_dev_supports_op(device_->dev(), node)) {
-        return Unsupported(fmt::format("device {} cannot compute {} on {}", device_->name(), ggml_op_desc(node),
-                                       node->src[0] != nullptr ? ggml_type_name(node->src[0]->type) : "nothing"));
-      }
-    }
+  const auto reserve = [&](const Graph& graph) -> Status {
+    ESPALIER_RETURN_IF_ERROR(device_->CheckSupported(graph.graph));
     if (!ggml_gallocr_reserve(allocator_.get(), graph.graph)) {
       return Status(ErrorCode::kIo,
                     fmt::format("compute buffer cannot be allocated on {}: {}", device_->name(), TakeLastGgmlError()));
     }
     return Status::Ok();
-  }));
+  };
+  ESPALIER_RETURN_IF_ERROR(ForEachWorstCase(measuring_tensors, kv, reserve));
   CommitBuffer();
   if (limits_.n_ubatch > limits_.head_rows) {
     hidden_.resize(static_cast<size_t>(limits_.n_ubatch) * static_cast<size_t>(hparams_.n_embd));
@@ -138,7 +133,7 @@ Status Executor::Run(BatchShape shape, const ModelTensors& tensors, const KvCach
     return Status::Ok();
   }
   if (shape.with_head) {
-    DeliverLogits(current_.logits, 0, sink);
+    DeliverLogits(current_.logits, 0, logits_, sink);
     return Status::Ok();
   }
   return RunHeadInChunks(current_, shape.n_output, tensors, sink);
@@ -159,21 +154,21 @@ Status Executor::RunHeadInChunks(const Graph& body, int64_t n_rows, const ModelT
                             static_cast<size_t>(n) * n_embd * sizeof(float));
     ESPALIER_RETURN_IF_ERROR(device_->Compute(head.graph));
     statistics_.compute_ms += watch.Lap();
-    DeliverLogits(head.logits, first, sink);
+    DeliverLogits(head.logits, first, logits_, sink);
   }
   return Status::Ok();
 }
 
-void Executor::DeliverLogits(ggml_tensor* logits, int64_t first_row, const LogitsSink& sink) {
+void DeliverLogits(ggml_tensor* logits, int64_t first_row, std::vector<float>& copy, const LogitsSink& sink) {
   const auto n_vocab = static_cast<size_t>(logits->ne[0]);
   const auto n_rows = static_cast<size_t>(logits->ne[1]);
   const float* data = nullptr;
   if (ggml_backend_buffer_is_host(logits->buffer)) {
     data = static_cast<const float*>(logits->data);
   } else {
-    logits_.resize(n_rows * n_vocab);
-    ggml_backend_tensor_get(logits, logits_.data(), 0, logits_.size() * sizeof(float));
-    data = logits_.data();
+    copy.resize(n_rows * n_vocab);
+    ggml_backend_tensor_get(logits, copy.data(), 0, copy.size() * sizeof(float));
+    data = copy.data();
   }
   for (size_t row = 0; row < n_rows; ++row) {
     sink(first_row + static_cast<int64_t>(row), {data + row * n_vocab, n_vocab});

@@ -1,8 +1,6 @@
 // Runs graphs: builds or reuses them, holds the compute buffer, and measures beforehand how large it has to be.
 #pragma once
 
-#include <ggml-alloc.h>
-
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -56,23 +54,17 @@ class Executor {
   const DecodeStatistics& statistics() const { return statistics_; }
 
  private:
-  struct AllocatorDeleter {
-    void operator()(ggml_gallocr_t allocator) const { ggml_gallocr_free(allocator); }
-  };
-  using Allocator = std::unique_ptr<std::remove_pointer_t<ggml_gallocr_t>, AllocatorDeleter>;
-
   // Calls `each` with every worst-case graph, one after the other.
   Status ForEachWorstCase(const ModelTensors& tensors, const KvOptions& kv,
                           const std::function<Status(const Graph&)>& each);
   // Touches the whole compute buffer, so that a later step cannot run out of memory for it.
   void CommitBuffer();
   Status RunHeadInChunks(const Graph& body, int64_t n_rows, const ModelTensors& tensors, const LogitsSink& sink);
-  void DeliverLogits(ggml_tensor* logits, int64_t first_row, const LogitsSink& sink);
 
   const HyperParameters hparams_;
   Device* device_;
   const ComputeLimits limits_;
-  Allocator allocator_;
+  GgmlAllocator allocator_;
   GraphBuilder body_;
   GraphBuilder head_;
   BatchShape shape_;  // of current_, if reusable_
@@ -82,6 +74,10 @@ class Executor {
   std::vector<float> logits_;  // rows of a device's logits
   DecodeStatistics statistics_;
 };
+
+// Hands rows of computed logits [n_vocab, n] to the sink, numbered from first_row; `copy` is used where they are not
+// ours to address.
+void DeliverLogits(ggml_tensor* logits, int64_t first_row, std::vector<float>& copy, const LogitsSink& sink);
 
 // Fills an input tensor: `write(span)` on its memory if that is ours to address, on a copy that is uploaded otherwise.
 // Inputs that no node uses have no buffer and are passed over.

@@ -18,7 +18,7 @@ size_t MaxNodes(const HyperParameters& hparams, GraphBuilder::Purpose purpose) {
 }  // namespace
 
 struct GraphBuilder::Scope {
-  const BatchShape& shape;
+  int64_t n_kv;
   const ModelTensors& tensors;
   const KvCache& kv;
 };
@@ -46,6 +46,12 @@ void GraphBuilder::Reset() {
 ggml_tensor* GraphBuilder::Input(ggml_type type, int64_t ne0, int64_t ne1) {
   ggml_tensor* tensor = ggml_new_tensor_2d(context_.get(), type, ne0, ne1);
   ggml_set_input(tensor);
+  return tensor;
+}
+
+ggml_tensor* GraphBuilder::Output(ggml_tensor* tensor) {
+  ggml_set_output(tensor);
+  ggml_build_forward_expand(graph_, tensor);
   return tensor;
 }
 
@@ -125,7 +131,7 @@ ggml_tensor* GraphBuilder::AttentionBlock(const Scope& scope, int il, ggml_tenso
     return nullptr;
   }
   const auto read = [&](ggml_tensor* planes) {
-    return ggml_view_3d(c, planes, head_dim, scope.shape.n_kv, n_head_kv, planes->nb[1], planes->nb[2], 0);
+    return ggml_view_3d(c, planes, head_dim, scope.n_kv, n_head_kv, planes->nb[1], planes->nb[2], 0);
   };
   ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), read(key_planes), read(value_planes),
                                          rows.mask, hparams_.attention_scale, 0.0F, 0.0F);
@@ -143,17 +149,21 @@ ggml_tensor* GraphBuilder::FfnBlock(const Scope& scope, int il, ggml_tensor* x) 
   return Project(tensor(TensorRole::kFfnDown), tensor(TensorRole::kFfnDownBias), hidden);
 }
 
+ggml_tensor* GraphBuilder::Block(const Scope& scope, BlockId block, ggml_tensor* in, const RowInputs& rows,
+                                 bool keys_only) {
+  ggml_tensor* delta = block.is_attention() ? AttentionBlock(scope, block.layer(), in, rows, keys_only)
+                                            : FfnBlock(scope, block.layer(), in);
+  return delta != nullptr ? ggml_add(context_.get(), delta, in) : nullptr;
+}
+
 ggml_tensor* GraphBuilder::Head(const ModelTensors& tensors, ggml_tensor* hidden) {
-  ggml_tensor* logits = ggml_mul_mat(context_.get(), tensors.head, hidden);
-  ggml_set_output(logits);
-  ggml_build_forward_expand(graph_, logits);
-  return logits;
+  return Output(ggml_mul_mat(context_.get(), tensors.head, hidden));
 }
 
 Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv) {
   Reset();
   ggml_context* const c = context_.get();
-  const Scope scope{shape, tensors, kv};
+  const Scope scope{shape.n_kv, tensors, kv};
   const int n_block = static_cast<int>(shape.block_rows.size());
   Graph result;
   result.graph = graph_;
@@ -195,12 +205,10 @@ Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, 
     const RowInputs& rows = result.rows[static_cast<size_t>(subset)];
     ggml_tensor* in = subset == kAllRows ? x : ggml_get_rows(c, x, rows.gather);
     const bool keys_only = shape.n_output == 0 && b == last_attention;
-    ggml_tensor* delta = block.is_attention() ? AttentionBlock(scope, block.layer(), in, rows, keys_only)
-                                              : FfnBlock(scope, block.layer(), in);
-    if (delta == nullptr) {
+    ggml_tensor* out = Block(scope, block, in, rows, keys_only);
+    if (out == nullptr) {
       return result;
     }
-    ggml_tensor* out = ggml_add(c, delta, in);
     x = subset == kAllRows ? out : ggml_set_rows(c, x, out, rows.scatter);
     if (b == last_attention && uniform) {
       trim();
@@ -214,19 +222,40 @@ Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, 
   if (shape.with_head) {
     result.logits = Head(tensors, hidden);
   } else {
-    ggml_set_output(hidden);
-    ggml_build_forward_expand(graph_, hidden);
-    result.hidden = hidden;
+    result.hidden = Output(hidden);
   }
   return result;
 }
 
-Graph GraphBuilder::BuildHead(int64_t n_rows, const ModelTensors& tensors) {
+Graph GraphBuilder::BuildHead(int64_t n_rows, const ModelTensors& tensors, bool normed) {
   Reset();
   Graph result;
   result.graph = graph_;
   result.hidden = Input(GGML_TYPE_F32, hparams_.n_embd, n_rows);
-  result.logits = Head(tensors, result.hidden);
+  result.logits = Head(tensors, normed ? result.hidden : Norm(result.hidden, tensors.global(TensorRole::kOutputNorm)));
+  return result;
+}
+
+Graph GraphBuilder::BuildEmbedding(int64_t n_tokens, const ModelTensors& tensors) {
+  Reset();
+  Graph result;
+  result.graph = graph_;
+  result.tokens = Input(GGML_TYPE_I32, n_tokens);
+  result.hidden = Output(ggml_get_rows(context_.get(), tensors.global(TensorRole::kTokenEmbedding), result.tokens));
+  return result;
+}
+
+Graph GraphBuilder::BuildBlocks(std::span<const BlockId> blocks, const WindowInputs& window,
+                                const ModelTensors& tensors, const KvCache& kv) {
+  Reset();
+  const Scope scope{window.rows.mask->ne[0], tensors, kv};
+  ggml_tensor* x = window.hidden;
+  for (const BlockId block : blocks) {
+    x = Block(scope, block, x, window.rows, /*keys_only=*/false);
+  }
+  Graph result;
+  result.graph = graph_;
+  result.hidden = Output(x);
   return result;
 }
 

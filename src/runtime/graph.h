@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/architecture.h"
@@ -53,6 +54,13 @@ struct Graph {
   ggml_tensor* logits = nullptr;       // f32 [n_vocab, n_output]; with_head == true
 };
 
+// What runs of blocks on a window read (runtime/block_runner.h). The owner allocates and fills it: the allocator of
+// graphs leaves tensors that have a buffer alone, so that one window serves many graphs.
+struct WindowInputs {
+  ggml_tensor* hidden = nullptr;  // f32 [n_embd, n]
+  RowInputs rows;                 // positions, cells and mask
+};
+
 // Holds the metadata of one graph at a time. Thread rule: the owner's thread only.
 class GraphBuilder {
  public:
@@ -66,8 +74,13 @@ class GraphBuilder {
   // Forgets the previous graph. `tensors` and `kv` must outlive the graph's use.
   // REQUIRES: blocks that run are in `tensors`, and attention blocks have their planes in `kv`.
   Graph Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv);
-  // The output head alone: hidden rows in (Graph::hidden is the input), logits out.
-  Graph BuildHead(int64_t n_rows, const ModelTensors& tensors);
+  // The output head alone: hidden rows in (Graph::hidden is the input), normed already or not, logits out.
+  Graph BuildHead(int64_t n_rows, const ModelTensors& tensors, bool normed = true);
+  // The embedding alone: Graph::tokens in, Graph::hidden out.
+  Graph BuildEmbedding(int64_t n_tokens, const ModelTensors& tensors);
+  // Blocks in a row: window.hidden in, Graph::hidden out, not normed. REQUIRES: as Build.
+  Graph BuildBlocks(std::span<const BlockId> blocks, const WindowInputs& window, const ModelTensors& tensors,
+                    const KvCache& kv);
 
   // Bytes of graph metadata held.
   uint64_t metadata_bytes() const { return arena_.size(); }
@@ -77,6 +90,8 @@ class GraphBuilder {
 
   void Reset();
   ggml_tensor* Input(ggml_type type, int64_t ne0, int64_t ne1 = 1);
+  // Marks what leaves the graph and adds all it needs.
+  ggml_tensor* Output(ggml_tensor* tensor);
   RowInputs NewRowInputs(int64_t n, int64_t n_kv, bool subset);
   ggml_tensor* Norm(ggml_tensor* x, ggml_tensor* weight);
   ggml_tensor* Project(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x);
@@ -87,6 +102,8 @@ class GraphBuilder {
   // K/V rows are stored.
   ggml_tensor* AttentionBlock(const Scope& scope, int il, ggml_tensor* x, const RowInputs& rows, bool keys_only);
   ggml_tensor* FfnBlock(const Scope& scope, int il, ggml_tensor* x);
+  // in + what the block adds to it; nullptr with keys_only.
+  ggml_tensor* Block(const Scope& scope, BlockId block, ggml_tensor* in, const RowInputs& rows, bool keys_only);
   ggml_tensor* Head(const ModelTensors& tensors, ggml_tensor* hidden);
 
   const HyperParameters hparams_;

@@ -48,7 +48,7 @@ KvCache::KvCache(const HyperParameters& hparams, const Device* device, const KvO
       device_(device),
       options_(options),
       geometry_(Geometry(hparams, *device, options)),
-      layers_(static_cast<size_t>(hparams.n_layer)),
+      layers_(options.shared ? 1 : static_cast<size_t>(hparams.n_layer)),
       cells_(static_cast<size_t>(geometry_.capacity)) {
   MakeRotations();
 }
@@ -93,7 +93,7 @@ uint64_t KvCache::host_bytes() const {
 }
 
 Status KvCache::AddLayer(int il) {
-  Layer& layer = layers_[static_cast<size_t>(il)];
+  Layer& layer = layers_[Slot(il)];
   if (layer.key != nullptr) {
     return Status::Ok();
   }
@@ -129,7 +129,7 @@ Status KvCache::AddLayer(int il) {
   return Status::Ok();
 }
 
-void KvCache::RemoveLayer(int il) { layers_[static_cast<size_t>(il)] = Layer(); }
+void KvCache::RemoveLayer(int il) { layers_[Slot(il)] = Layer(); }
 
 int64_t KvCache::read_extent() const {
   const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(std::max<int64_t>(high_, 1)), kKvPadding));
@@ -149,7 +149,7 @@ int64_t KvCache::Take(int32_t sequence, int32_t position) {
 }
 
 void KvCache::MarkWritten(int il, int64_t cell) {
-  Layer& layer = layers_[static_cast<size_t>(il)];
+  Layer& layer = layers_[Slot(il)];
   layer.valid[static_cast<size_t>(cell)] = 1;
   layer.committed_cells = std::max(layer.committed_cells, cell + 1);
 }
@@ -174,7 +174,7 @@ void KvCache::Free(int32_t sequence, int32_t first_position) {
 }
 
 bool KvCache::Complete(int il, int32_t sequence) const {
-  const Layer& layer = layers_[static_cast<size_t>(il)];
+  const Layer& layer = layers_[Slot(il)];
   for (int64_t c = 0; c < high_; ++c) {
     if (cells_[static_cast<size_t>(c)].sequence == sequence &&
         (layer.key == nullptr || layer.valid[static_cast<size_t>(c)] == 0)) {

@@ -44,6 +44,8 @@ struct KvOptions {
   ggml_type key_type = GGML_TYPE_F16;
   ggml_type value_type = GGML_TYPE_F16;
   bool measuring = false;  // planes have shapes but no memory: for size-only graph calls
+  // One layer's planes serve every layer: for texts that run through one block at a time (runtime/block_runner.h).
+  bool shared = false;
 };
 
 // Attention reads cells in multiples of this, so that a graph can be reused while a sequence grows (as libllama does).
@@ -65,10 +67,10 @@ class KvCache {
   // Empty planes for the layer. No-op if it has some. Fails with kIo if memory fails.
   Status AddLayer(int il);
   void RemoveLayer(int il);
-  bool has_layer(int il) const { return layers_[static_cast<size_t>(il)].key != nullptr; }
+  bool has_layer(int il) const { return layers_[Slot(il)].key != nullptr; }
   // Planes [head_dim, capacity, n_head_kv]. REQUIRES: has_layer(il).
-  ggml_tensor* key(int il) const { return layers_[static_cast<size_t>(il)].key; }
-  ggml_tensor* value(int il) const { return layers_[static_cast<size_t>(il)].value; }
+  ggml_tensor* key(int il) const { return layers_[Slot(il)].key; }
+  ggml_tensor* value(int il) const { return layers_[Slot(il)].value; }
 
   // f32 [n, n] to multiply heads with, n dividing head_dim; nullptr where rows are stored as they are.
   ggml_tensor* key_rotation() const { return key_rotation_; }
@@ -113,6 +115,7 @@ class KvCache {
     int64_t committed_cells = 0;  // rows [0, n) may have pages
   };
 
+  size_t Slot(int il) const { return options_.shared ? 0 : static_cast<size_t>(il); }
   void MakeRotations();
   void MoveCell(int64_t from, int64_t to);
   void MoveRows(ggml_tensor* planes, int64_t from, int64_t to) const;
