@@ -1,0 +1,31 @@
+// Measuring many plans on one text with the least work, and what the measurements say.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "base/status.h"
+#include "control/window_bootstrap.h"
+#include "eval/plan_evaluator.h"
+#include "model/plan.h"
+#include "profile/archive.h"
+
+namespace espalier {
+
+// Measures those of `plans` that are not known yet, each once, sorted so that neighbours share their first blocks and
+// with each as the base of the next: a block is then computed once for all plans that agree up to it, which is the
+// least that starting from activations can reach. The base is left at the last plan. Returns how many were measured.
+Result<int64_t> MeasurePlans(std::vector<Plan> plans, PlanEvaluator* evaluator,
+                             const std::function<void(int64_t done, int64_t total)>& progress);
+
+// Loss and perplexity of plans that `archive` has measured whole, with the bootstrap's resamples of the loss.
+struct LossFigures {
+  double loss = 0;
+  double mean_nll = 0;
+  std::vector<double> resampled;
+};
+// REQUIRES: `plan` is the dense plan (whose loss is 0 and whose nll is `dense_nll`), or known whole.
+LossFigures FiguresOf(const Plan& plan, const Archive& archive, double dense_nll, const WindowBootstrap& bootstrap);
+
+}  // namespace espalier

@@ -1,0 +1,95 @@
+#include "control/policy_choices.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/check.h"
+#include "base/stopwatch.h"
+#include "policy/data_free.h"
+#include "policy/profile_policies.h"
+
+namespace espalier {
+namespace {
+
+constexpr std::string_view kRandom = "random";
+
+// Seeds of the orders that the profile has for `name`.
+std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
+  std::set<uint64_t> seeds;
+  for (const Ranking& ranking : profile.rankings) {
+    if (name == kRandom && ranking.method == kRandom) {
+      seeds.insert(ranking.seed);
+    }
+  }
+  if (seeds.empty()) {
+    seeds.insert(ProfilePolicyOptions().seed);
+  }
+  return {seeds.begin(), seeds.end()};
+}
+
+}  // namespace
+
+Lineup MakeLineup(const Profile& profile) {
+  Lineup lineup;
+  for (const std::string& name : ProfilePolicyNames()) {
+    Contestant contestant = {name, {}};
+    for (const uint64_t seed : SeedsOf(profile, name)) {
+      ProfilePolicyOptions options;
+      options.seed = seed;
+      auto policy = MakeProfilePolicy(name, profile, options);
+      if (policy.ok()) {
+        contestant.instances.push_back(std::move(*policy));
+      } else {
+        lineup.missing.push_back(fmt::format("{}: {}", name, policy.status().message()));
+      }
+    }
+    if (!contestant.instances.empty()) {
+      lineup.contestants.push_back(std::move(contestant));
+    }
+  }
+  Contestant data_free;
+  data_free.instances.push_back(std::make_unique<DataFreePolicy>());
+  data_free.name = data_free.instances.front()->name();
+  lineup.contestants.push_back(std::move(data_free));
+  return lineup;
+}
+
+std::vector<Cell> MakeCells(const std::vector<ScenarioMemory>& scenarios) {
+  std::vector<Cell> cells;
+  for (size_t i = 0; i < scenarios.size(); ++i) {
+    const MemorySurvey& survey = scenarios[i].survey;
+    for (const Budget& budget : scenarios[i].scenario.budgets) {
+      const uint64_t limit = budget.LimitBytes(survey.base);
+      const bool dense_fits = survey.base.process_bytes + survey.base.dense_peak_bytes <= limit;
+      cells.push_back({i, budget, limit, dense_fits});
+    }
+  }
+  return cells;
+}
+
+Choice Choose(const Contestant& contestant, const Observation& observation, int calls) {
+  ESPALIER_CHECK(calls > 0);
+  Choice choice;
+  for (const auto& policy : contestant.instances) {
+    for (int i = 0; i < calls; ++i) {
+      const Stopwatch watch;
+      auto decision = policy->Decide(observation);
+      choice.decision_ms.push_back(static_cast<float>(watch.Milliseconds()));
+      if (i == 0 && decision.ok()) {
+        choice.decisions.push_back(std::move(*decision));
+      } else if (i == 0) {
+        choice.refusal = decision.status().message();
+      }
+    }
+  }
+  if (!choice.refusal.empty()) {
+    choice.decisions.clear();
+  }
+  std::sort(choice.decision_ms.begin(), choice.decision_ms.end());
+  return choice;
+}
+
+}  // namespace espalier
