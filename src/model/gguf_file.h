@@ -67,12 +67,19 @@ struct TensorInfo {
 // ggml's name of the tensor's type: "f16", "q4_K".
 const char* TensorTypeName(const TensorInfo& tensor);
 
+struct GgufParseOptions {
+  // Data of tensors may be missing at the end: a file that was cut short still gives its metadata and its table of
+  // tensors. TensorInfo's offset + bytes can then lie beyond the end of the file.
+  bool may_be_cut = false;
+};
+
 class GgufFile {
  public:
   // Opens and validates; the file stays open for reading tensor data. The error says which part of the file is wrong.
   static Result<std::shared_ptr<const GgufFile>> Open(const std::string& path);
   // The same over any source of bytes (tests, fuzzing).
-  static Result<std::shared_ptr<const GgufFile>> Parse(std::shared_ptr<const ByteSource> source);
+  static Result<std::shared_ptr<const GgufFile>> Parse(std::shared_ptr<const ByteSource> source,
+                                                       const GgufParseOptions& options = {});
 
   const std::string& path() const { return source_->name(); }
   const ByteSource& source() const { return *source_; }

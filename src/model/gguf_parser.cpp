@@ -22,6 +22,8 @@ constexpr uint64_t kMaxStringBytes = uint64_t{64} << 20;
 constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = GGML_MAX_NAME - 1;
 constexpr uint32_t kMaxAlignment = uint32_t{1} << 20;
+// Keeps the sum over kMaxTensors within 63 bits.
+constexpr uint64_t kMaxCutTensorBytes = uint64_t{1} << 48;
 
 // Bytes of one element in the file; for a string its length field. 0 for unknown types and arrays.
 uint64_t ElementBytes(uint32_t type) {
@@ -33,8 +35,8 @@ uint64_t ElementBytes(uint32_t type) {
 
 class GgufParser {
  public:
-  explicit GgufParser(std::shared_ptr<const ByteSource> source)
-      : file_(new GgufFile), reader_(*source), name_(source->name()) {
+  GgufParser(std::shared_ptr<const ByteSource> source, const GgufParseOptions& options)
+      : options_(options), file_(new GgufFile), reader_(*source), name_(source->name()) {
     file_->source_ = std::move(source);
   }
 
@@ -74,6 +76,7 @@ class GgufParser {
   Status IndexTensors();
   Status PlaceTensors();
 
+  const GgufParseOptions options_;
   std::unique_ptr<GgufFile> file_;
   SequentialReader reader_;
   std::string name_;
@@ -332,9 +335,9 @@ Status GgufParser::ReadTensorType(TensorInfo& tensor, const std::string& what) {
   }
   const auto blocks = static_cast<uint64_t>(tensor.ne[0] / block * tensor.ne[1] * tensor.ne[2] * tensor.ne[3]);
   const uint64_t block_bytes = ggml_type_size(tensor.type);
-  if (blocks > file_->source_->size() / block_bytes) {
-    return Bad("{}: expected at most the file's {} bytes, found {} blocks of {} bytes", what, file_->source_->size(),
-               blocks, block_bytes);
+  const uint64_t most_bytes = options_.may_be_cut ? kMaxCutTensorBytes : file_->source_->size();
+  if (blocks > most_bytes / block_bytes) {
+    return Bad("{}: expected at most {} bytes, found {} blocks of {} bytes", what, most_bytes, blocks, block_bytes);
   }
   tensor.bytes = blocks * block_bytes;
   return Status::Ok();
@@ -368,8 +371,9 @@ Status GgufParser::PlaceTensors() {
       return Bad("{}: offset: expected {} (tensors lie one behind the other, without overlap or gap), found {}", what,
                  expected, tensor.offset);
     }
-    if (data_start > file_bytes || expected > file_bytes - data_start ||
-        tensor.bytes > file_bytes - data_start - expected) {
+    const bool cut = data_start > file_bytes || expected > file_bytes - data_start ||
+                     tensor.bytes > file_bytes - data_start - expected;
+    if (cut && !options_.may_be_cut) {
       return Bad("truncated: {} needs {} bytes at offset {}, but the file has {} bytes", what, tensor.bytes,
                  data_start + expected, file_bytes);
     }
@@ -379,8 +383,9 @@ Status GgufParser::PlaceTensors() {
   return Status::Ok();
 }
 
-Result<std::shared_ptr<const GgufFile>> GgufFile::Parse(std::shared_ptr<const ByteSource> source) {
-  return GgufParser(std::move(source)).Parse();
+Result<std::shared_ptr<const GgufFile>> GgufFile::Parse(std::shared_ptr<const ByteSource> source,
+                                                        const GgufParseOptions& options) {
+  return GgufParser(std::move(source), options).Parse();
 }
 
 }  // namespace espalier

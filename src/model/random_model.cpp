@@ -1,7 +1,6 @@
 #include "model/random_model.h"
 
 #include <fmt/format.h>
-#include <gguf.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +16,7 @@
 #include "base/file.h"
 #include "model/architecture.h"
 #include "model/file_type.h"
+#include "model/gguf_writer.h"
 
 namespace espalier {
 namespace {
@@ -207,7 +207,7 @@ class Generator {
     summary.file_bytes = metadata.size();
     for (const PlannedTensor& tensor : tensors_) {
       summary.parameters += static_cast<uint64_t>(tensor.rows() * tensor.ne[0]);
-      summary.file_bytes += RoundUp(tensor.bytes(), GGUF_DEFAULT_ALIGNMENT);
+      summary.file_bytes += RoundUp(tensor.bytes(), kGgufAlignment);
     }
     ESPALIER_RETURN_IF_ERROR(writer->Append(metadata));
     for (const PlannedTensor& tensor : tensors_) {
@@ -242,8 +242,8 @@ class Generator {
   }
 
   std::vector<std::byte> Metadata() const;
-  void SetHyperParameters(gguf_context* gguf) const;
-  void SetVocabulary(gguf_context* gguf) const;
+  void SetHyperParameters(GgufHeader& header) const;
+  void SetVocabulary(GgufHeader& header) const;
   Status WriteTensor(const PlannedTensor& tensor, AtomicFileWriter& writer, uint64_t total_bytes) const;
   void MakeRows(const PlannedTensor& tensor, int64_t first, int64_t count, std::span<std::byte> out) const;
   void FillRow(const PlannedTensor& tensor, int64_t row, std::span<float> out) const;
@@ -255,16 +255,14 @@ class Generator {
   std::vector<PlannedTensor> tensors_;
 };
 
-void Generator::SetHyperParameters(gguf_context* gguf) const {
+void Generator::SetHyperParameters(GgufHeader& header) const {
   const std::string prefix = std::string(architecture_.name) + ".";
-  const auto set = [&](const char* key, int value) {
-    gguf_set_val_u32(gguf, (prefix + key).c_str(), static_cast<uint32_t>(value));
-  };
-  gguf_set_val_str(gguf, "general.architecture", architecture_.name);
-  gguf_set_val_str(gguf, "general.name",
-                   fmt::format("random {} of {} layers, width {}", architecture_.name, h_.n_layer, h_.n_embd).c_str());
-  gguf_set_val_u32(gguf, "general.file_type", static_cast<uint32_t>(type_.number));
-  gguf_set_val_u32(gguf, "general.quantization_version", GGML_QNT_VERSION);
+  const auto set = [&](const char* key, int value) { header.SetUint32(prefix + key, static_cast<uint32_t>(value)); };
+  header.SetText("general.architecture", architecture_.name);
+  header.SetText("general.name",
+                 fmt::format("random {} of {} layers, width {}", architecture_.name, h_.n_layer, h_.n_embd));
+  header.SetUint32("general.file_type", static_cast<uint32_t>(type_.number));
+  header.SetUint32("general.quantization_version", GGML_QNT_VERSION);
   set("vocab_size", h_.n_vocab);
   set("context_length", h_.n_ctx_train);
   set("embedding_length", h_.n_embd);
@@ -275,12 +273,12 @@ void Generator::SetHyperParameters(gguf_context* gguf) const {
   set("attention.key_length", h_.head_dim);
   set("attention.value_length", h_.head_dim);
   set("rope.dimension_count", h_.rope.n_rot);
-  gguf_set_val_f32(gguf, (prefix + "attention.layer_norm_rms_epsilon").c_str(), h_.rms_epsilon);
-  gguf_set_val_f32(gguf, (prefix + "rope.freq_base").c_str(), h_.rope.freq_base);
+  header.SetFloat(prefix + "attention.layer_norm_rms_epsilon", h_.rms_epsilon);
+  header.SetFloat(prefix + "rope.freq_base", h_.rope.freq_base);
 }
 
 // SentencePiece with all bytes, so that any text can be tokenized; the words are never in it.
-void Generator::SetVocabulary(gguf_context* gguf) const {
+void Generator::SetVocabulary(GgufHeader& header) const {
   enum : int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kByte = 6 };
   std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
   std::vector<int32_t> types = {kUnknown, kControl, kControl};
@@ -292,36 +290,28 @@ void Generator::SetVocabulary(gguf_context* gguf) const {
     tokens.push_back(fmt::format("\u2581t{}", i));
     types.push_back(kNormal);
   }
-  std::vector<const char*> texts;
   std::vector<float> scores;
-  for (const std::string& token : tokens) {
-    scores.push_back(-static_cast<float>(texts.size()));
-    texts.push_back(token.c_str());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    scores.push_back(-static_cast<float>(i));
   }
-  gguf_set_val_str(gguf, "tokenizer.ggml.model", "llama");
-  gguf_set_val_str(gguf, "tokenizer.ggml.pre", "default");
-  gguf_set_arr_str(gguf, "tokenizer.ggml.tokens", texts.data(), texts.size());
-  gguf_set_arr_data(gguf, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(), scores.size());
-  gguf_set_arr_data(gguf, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(), types.size());
-  gguf_set_val_u32(gguf, "tokenizer.ggml.unknown_token_id", 0);
-  gguf_set_val_u32(gguf, "tokenizer.ggml.bos_token_id", 1);
-  gguf_set_val_u32(gguf, "tokenizer.ggml.eos_token_id", 2);
+  header.SetText("tokenizer.ggml.model", "llama");
+  header.SetText("tokenizer.ggml.pre", "default");
+  header.SetTexts("tokenizer.ggml.tokens", tokens);
+  header.SetFloats("tokenizer.ggml.scores", scores);
+  header.SetInt32s("tokenizer.ggml.token_type", types);
+  header.SetUint32("tokenizer.ggml.unknown_token_id", 0);
+  header.SetUint32("tokenizer.ggml.bos_token_id", 1);
+  header.SetUint32("tokenizer.ggml.eos_token_id", 2);
 }
 
 std::vector<std::byte> Generator::Metadata() const {
-  const std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(gguf_init_empty(), gguf_free);
-  const std::unique_ptr<ggml_context, decltype(&ggml_free)> ggml(
-      ggml_init({tensors_.size() * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}), ggml_free);
-  SetHyperParameters(gguf.get());
-  SetVocabulary(gguf.get());
+  GgufHeader header;
+  SetHyperParameters(header);
+  SetVocabulary(header);
   for (const PlannedTensor& planned : tensors_) {
-    ggml_tensor* tensor = ggml_new_tensor(ggml.get(), planned.type, planned.n_dims(), planned.ne.data());
-    ggml_set_name(tensor, planned.name.c_str());
-    gguf_add_tensor(gguf.get(), tensor);
+    header.AddTensor(planned.name, planned.type, std::span(planned.ne).first(static_cast<size_t>(planned.n_dims())));
   }
-  std::vector<std::byte> bytes(gguf_get_meta_size(gguf.get()));
-  gguf_get_meta_data(gguf.get(), bytes.data());
-  return bytes;
+  return header.Bytes();
 }
 
 void Generator::FillRow(const PlannedTensor& tensor, int64_t row, std::span<float> out) const {
@@ -385,8 +375,7 @@ Status Generator::WriteTensor(const PlannedTensor& tensor, AtomicFileWriter& wri
       options_.progress(writer.size(), total_bytes);
     }
   }
-  const std::vector<std::byte> padding(RoundUp(tensor.bytes(), GGUF_DEFAULT_ALIGNMENT) - tensor.bytes());
-  return writer.Append(padding);
+  return PadTensor(writer);
 }
 
 }  // namespace
