@@ -19,13 +19,27 @@ const std::vector<std::string>& ProfilePolicyNames();
 struct ProfilePolicyOptions {
   // Refuse (kOutOfBudget) a decision whose predicted loss is above this, naming both: the quality floor. Empty: serve
   // whatever fits.
-  std::optional<double> max_loss;
+  std::optional<double> max_loss = {};
   uint64_t seed = 1;  // random: which of the profile's orders
+  // What dropped blocks add where the plans are served: losses come from an archive of the same. Empty: as the profile
+  // says.
+  std::optional<Ablation> ablation = {};
 };
 
-// kInvalidArgument for an unknown name (lists those there are); kNotFound, naming what `espalier rank` would add, if
-// the profile lacks what the policy needs. `profile` must outlive the policy.
+// The archive that losses are looked up in: the primary one if its ablation is `ablation`, else the one with the most
+// whole rows among those of that ablation (of equal ones the first). nullptr if there is none.
+const Archive* ServedArchive(const Profile& profile, Ablation ablation);
+
+// kInvalidArgument for an unknown name (lists those there are) or a floor that is no number from 0 up; kNotFound,
+// naming what `espalier rank` would add, if the profile lacks what the policy needs; kCorrupt if what it has is no
+// order of the model's blocks. The policy copies what it needs: an archive of 10 000 rows takes 10 MB in a profile, and
+// 0.2 MB in a policy.
 Result<std::unique_ptr<Policy>> MakeProfilePolicy(std::string_view name, const Profile& profile,
+                                                  const ProfilePolicyOptions& options = {});
+
+// A policy that needs no profile (static, data-free), with predicted losses and the quality floor. Of the options,
+// `seed` is not used. kInvalidArgument as above.
+Result<std::unique_ptr<Policy>> WithPredictedLoss(std::unique_ptr<Policy> policy, const Profile& profile,
                                                   const ProfilePolicyOptions& options = {});
 
 }  // namespace espalier

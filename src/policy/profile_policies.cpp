@@ -1,0 +1,146 @@
+#include "policy/profile_policies.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "model/quote.h"
+#include "policy/data_free.h"
+#include "policy/loss_table.h"
+#include "policy/order_policy.h"
+#include "policy/quality_floor.h"
+#include "policy/table_policy.h"
+
+namespace espalier {
+namespace {
+
+Status CheckFloor(const ProfilePolicyOptions& options) {
+  if (options.max_loss && !(*options.max_loss >= 0)) {
+    return InvalidArgument(
+        fmt::format("quality floor: expected nats per token from 0 up, found {}", *options.max_loss));
+  }
+  return Status::Ok();
+}
+
+Status CheckOrder(const Ranking& ranking, int n_layer) {
+  std::vector<bool> seen(2 * static_cast<size_t>(n_layer), false);
+  for (const BlockId block : ranking.drop_order) {
+    const bool known = block.index >= 0 && block.index < 2 * n_layer;
+    if (!known || seen[static_cast<size_t>(block.index)]) {
+      return Corrupt(fmt::format("profile's ranking '{}': {} {}", Printable(ranking.method, 32),
+                                 known ? BlockName(block) : fmt::format("block {}", block.index),
+                                 known ? "comes twice" : "is not one of the model's"));
+    }
+    seen[static_cast<size_t>(block.index)] = true;
+  }
+  if (ranking.drop_order.size() != seen.size()) {
+    return Corrupt(fmt::format("profile's ranking '{}': {} blocks expected, found {}", Printable(ranking.method, 32),
+                               seen.size(), ranking.drop_order.size()));
+  }
+  return Status::Ok();
+}
+
+int64_t WholeRows(const Archive& archive) {
+  return std::count_if(archive.rows().begin(), archive.rows().end(),
+                       [&](const ArchiveRow& row) { return archive.whole(row); });
+}
+
+std::shared_ptr<const LossTable> MakeTable(const Profile& profile, const ProfilePolicyOptions& options) {
+  const Archive* archive = ServedArchive(profile, options.ablation.value_or(profile.ablation));
+  return std::make_shared<LossTable>(archive, profile.n_layer);
+}
+
+Result<std::unique_ptr<Policy>> MakeTablePolicy(const Profile& profile, const ProfilePolicyOptions& options,
+                                                std::shared_ptr<const LossTable> table) {
+  if (table->size() <= 1) {
+    return NotFound(
+        fmt::format("policy 'table': the profile has no measured plans with ablation {}; `espalier rank` measures them",
+                    AblationName(options.ablation.value_or(profile.ablation))));
+  }
+  std::vector<BlockId> order = DataFreePolicy().DropOrder(profile.n_layer);
+  if (const Ranking* gsi = profile.FindRanking("gsi")) {
+    ESPALIER_RETURN_IF_ERROR(CheckOrder(*gsi, profile.n_layer));
+    order = gsi->drop_order;
+  }
+  return std::unique_ptr<Policy>(std::make_unique<TablePolicy>(std::move(table), std::move(order)));
+}
+
+Result<std::unique_ptr<Policy>> MakeRandomPolicy(const Profile& profile, uint64_t seed) {
+  std::string seeds;
+  for (const Ranking& ranking : profile.rankings) {
+    if (ranking.method != "random") {
+      continue;
+    }
+    if (ranking.seed == seed) {
+      ESPALIER_RETURN_IF_ERROR(CheckOrder(ranking, profile.n_layer));
+      return std::unique_ptr<Policy>(std::make_unique<OrderPolicy>(ranking));
+    }
+    seeds += fmt::format("{}{}", seeds.empty() ? "" : ", ", ranking.seed);
+  }
+  return NotFound(fmt::format("policy 'random': the profile has no order of seed {}{}; `espalier rank` adds orders",
+                              seed, seeds.empty() ? "" : fmt::format(" (there are: {})", seeds)));
+}
+
+Result<std::unique_ptr<Policy>> MakeOrderPolicy(std::string_view name, const Profile& profile) {
+  const Ranking* ranking = profile.FindRanking(name);
+  if (ranking == nullptr) {
+    return NotFound(fmt::format("policy '{0}': the profile has no ranking '{0}'; `espalier rank` adds it", name));
+  }
+  ESPALIER_RETURN_IF_ERROR(CheckOrder(*ranking, profile.n_layer));
+  if (name != "density") {
+    return std::unique_ptr<Policy>(std::make_unique<OrderPolicy>(*ranking));
+  }
+  for (const Ranking& chain : profile.rankings) {
+    if (chain.method == name) {
+      ESPALIER_RETURN_IF_ERROR(CheckOrder(chain, profile.n_layer));
+    }
+  }
+  return std::unique_ptr<Policy>(std::make_unique<DensityPolicy>(profile));
+}
+
+}  // namespace
+
+const std::vector<std::string>& ProfilePolicyNames() {
+  static const std::vector<std::string> names = {"table",    "density",  "gsi",      "one-shot",
+                                                 "shortgpt", "mha-drop", "ffn-skip", "random"};
+  return names;
+}
+
+const Archive* ServedArchive(const Profile& profile, Ablation ablation) {
+  if (const Archive* primary = profile.primary(); primary != nullptr && primary->set().ablation == ablation) {
+    return primary;
+  }
+  const Archive* best = nullptr;
+  for (const Archive& archive : profile.archives) {
+    if (archive.set().ablation == ablation && (best == nullptr || WholeRows(archive) > WholeRows(*best))) {
+      best = &archive;
+    }
+  }
+  return best;
+}
+
+Result<std::unique_ptr<Policy>> MakeProfilePolicy(std::string_view name, const Profile& profile,
+                                                  const ProfilePolicyOptions& options) {
+  ESPALIER_RETURN_IF_ERROR(CheckFloor(options));
+  const std::vector<std::string>& names = ProfilePolicyNames();
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
+    return InvalidArgument(
+        fmt::format("policy {}: expected one of {}", Quote(std::string(name)), fmt::join(names, ", ")));
+  }
+  auto table = MakeTable(profile, options);
+  auto made = name == "table"    ? MakeTablePolicy(profile, options, table)
+              : name == "random" ? MakeRandomPolicy(profile, options.seed)
+                                 : MakeOrderPolicy(name, profile);
+  ESPALIER_RETURN_IF_ERROR(made.status());
+  return std::unique_ptr<Policy>(std::make_unique<QualityFloor>(std::move(*made), std::move(table), options.max_loss));
+}
+
+Result<std::unique_ptr<Policy>> WithPredictedLoss(std::unique_ptr<Policy> policy, const Profile& profile,
+                                                  const ProfilePolicyOptions& options) {
+  ESPALIER_RETURN_IF_ERROR(CheckFloor(options));
+  return std::unique_ptr<Policy>(
+      std::make_unique<QualityFloor>(std::move(policy), MakeTable(profile, options), options.max_loss));
+}
+
+}  // namespace espalier
