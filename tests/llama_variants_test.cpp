@@ -11,6 +11,7 @@
 #include "support/engines.h"
 #include "support/gguf_bytes.h"
 #include "support/models.h"
+#include "support/small_llama.h"
 #include "text/libllama_reference.h"
 
 namespace espalier::test {
@@ -20,60 +21,6 @@ struct Variant {
   const char* name;
   std::function<void(GgufBytes&)> edit;
 };
-
-// Two layers, width 64, 4 heads of 16 over 2 KV heads.
-GgufBytes Plain() {
-  constexpr int kVocabulary = 40;
-  GgufBytes file = TinyLlama();
-  file.Set("llama.context_length", U32(512));
-  file.Set("llama.embedding_length", U32(64));
-  file.Set("llama.feed_forward_length", U32(96));
-  file.Set("llama.block_count", U32(2));
-  file.Set("llama.attention.head_count", U32(4));
-  file.Set("llama.attention.head_count_kv", U32(2));
-  file.Set("llama.rope.dimension_count", U32(16));
-  std::vector<std::string> tokens;
-  for (int i = 0; i < kVocabulary; ++i) {
-    tokens.push_back("t" + std::to_string(i));
-  }
-  file.Set("tokenizer.ggml.tokens", Strings(tokens));
-  file.Remove("tokenizer.ggml.scores");
-  file.Remove("tokenizer.ggml.token_type");
-  file.tensors.clear();
-  const auto add = [&](const std::string& name, std::vector<int64_t> ne) { file.Tensor(name).ne = std::move(ne); };
-  add("token_embd.weight", {64, kVocabulary});
-  add("output_norm.weight", {64});
-  add("output.weight", {64, kVocabulary});
-  for (const std::string block : {"blk.0.", "blk.1."}) {
-    add(block + "attn_norm.weight", {64});
-    add(block + "attn_q.weight", {64, 64});
-    add(block + "attn_k.weight", {64, 32});
-    add(block + "attn_v.weight", {64, 32});
-    add(block + "attn_output.weight", {64, 64});
-    add(block + "ffn_norm.weight", {64});
-    add(block + "ffn_gate.weight", {64, 96});
-    add(block + "ffn_up.weight", {64, 96});
-    add(block + "ffn_down.weight", {96, 64});
-  }
-  return file;
-}
-
-// The file with numbers from -0.5 to 0.5 in every tensor; norms and frequency factors around 1.
-std::string WithRandomData(const GgufBytes& file) {
-  std::string bytes = file.Metadata();
-  uint32_t state = 7;
-  for (const RawTensor& tensor : file.tensors) {
-    const bool around_one = tensor.name.find("norm") != std::string::npos || tensor.name == "rope_freqs.weight";
-    std::string data;
-    for (uint64_t i = 0; i < tensor.bytes() / sizeof(float); ++i) {
-      state = state * 1664525U + 1013904223U;
-      data += Raw(static_cast<float>(state >> 8) / 16777216.0f - 0.5f + (around_one ? 1.0f : 0.0f));
-    }
-    data.resize(file.Padded(data.size()));
-    bytes += data;
-  }
-  return bytes;
-}
 
 void AddBiases(GgufBytes& file) {
   for (const std::string block : {"blk.0.", "blk.1."}) {
@@ -132,7 +79,7 @@ const Variant kVariants[] = {
 class LlamaVariant : public testing::TestWithParam<Variant> {};
 
 TEST_P(LlamaVariant, LogitsAreBitIdenticalToLibllama) {
-  GgufBytes file = Plain();
+  GgufBytes file = TwoLayerLlama();
   GetParam().edit(file);
   const std::string path = ScratchFolder() + "/variant-" + GetParam().name + ".gguf";
   ASSERT_TRUE(WriteWholeFile(path, WithRandomData(file)).ok());
@@ -169,7 +116,7 @@ INSTANTIATE_TEST_SUITE_P(Files, LlamaVariant, testing::ValuesIn(kVariants),
 TEST(LlamaVariants, ChangeTheLogits) {
   std::vector<std::vector<float>> seen;
   for (const Variant& variant : kVariants) {
-    GgufBytes file = Plain();
+    GgufBytes file = TwoLayerLlama();
     variant.edit(file);
     const std::string path = ScratchFolder() + "/variant-" + variant.name + "-distinct.gguf";
     ASSERT_TRUE(WriteWholeFile(path, WithRandomData(file)).ok());

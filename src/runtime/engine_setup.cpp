@@ -9,6 +9,16 @@ namespace {
 
 ggml_type ToGgml(KvType type) { return type == KvType::kQ8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16; }
 
+Status CheckMeans(const Model& model, const BlockMeans& means) {
+  const int64_t n_embd = model.hparams().n_embd;
+  const auto expected = static_cast<size_t>(model.n_block() * n_embd);
+  if (means.n_embd != n_embd || means.values.size() != expected) {
+    return InvalidArgument(fmt::format("{}: means of {} numbers in rows of {}: expected {} blocks times {}",
+                                       model.path(), means.values.size(), means.n_embd, model.n_block(), n_embd));
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<KvType> ParseKvType(std::string_view name) {
@@ -47,6 +57,9 @@ Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options)
                                      KvTypeName(type), block, model.hparams().head_dim));
     }
   }
+  if (options.means != nullptr) {
+    ESPALIER_RETURN_IF_ERROR(CheckMeans(model, *options.means));
+  }
   return options;
 }
 
@@ -55,7 +68,7 @@ KvOptions KvOptionsOf(const EngineOptions& options) {
 }
 
 WeightOptions WeightOptionsOf(const EngineOptions& options) {
-  return {options.repack, options.copy_tied_head, options.drop_page_cache};
+  return {options.repack, options.copy_tied_head, options.drop_page_cache, options.means};
 }
 
 ComputeLimits LimitsOf(const EngineOptions& options, const KvGeometry& kv) {

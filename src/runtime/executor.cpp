@@ -38,6 +38,10 @@ Status Executor::ForEachWorstCase(const ModelTensors& tensors, const KvOptions& 
   // As many logits as come out of one graph, then as many hidden rows as can be wanted.
   shape.n_output = std::min(limits_.n_ubatch, limits_.head_rows);
   ESPALIER_RETURN_IF_ERROR(each(builder.Build(shape, tensors, planes)));
+  // With no block in between, the tokens' few bytes in front of the logits cannot be used again.
+  BatchShape bare = shape;
+  bare.block_rows.assign(n_block, kNoRows);
+  ESPALIER_RETURN_IF_ERROR(each(builder.Build(bare, tensors, planes)));
   if (limits_.n_ubatch > limits_.head_rows) {
     shape.n_output = shape.n_tokens;
     shape.with_head = false;

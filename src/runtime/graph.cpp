@@ -5,14 +5,32 @@
 namespace espalier {
 namespace {
 
-// Nodes, views and inputs: an attention block over a row subset has about 30, an FFN block 12, and every block may have
-// a subset of its own with five inputs.
-constexpr size_t kNodesPerLayer = 64;
+// Nodes, views and inputs: with biases, norms of heads, rotations and means, an attention block over a row subset has
+// 43, an FFN block 14, and every block may have a subset of its own with five inputs.
+constexpr size_t kNodesPerLayer = 72;
 constexpr size_t kNodesBesides = 64;
 
 size_t MaxNodes(const HyperParameters& hparams, GraphBuilder::Purpose purpose) {
   const bool head_only = purpose == GraphBuilder::Purpose::kHead;
   return kNodesBesides + (head_only ? 0 : kNodesPerLayer * static_cast<size_t>(hparams.n_layer));
+}
+
+// How far tokens see one another in a sub-batch.
+struct Reach {
+  int last_attention = -1;  // the last attention block that runs
+  bool uniform = true;      // every block that runs, runs on all rows
+};
+
+Reach ReachOf(const BatchShape& shape) {
+  Reach reach;
+  for (int b = 0; b < static_cast<int>(shape.block_rows.size()); ++b) {
+    const int rows = shape.block_rows[static_cast<size_t>(b)];
+    reach.uniform = reach.uniform && (rows == kAllRows || rows == kNoRows);
+    if (BlockId{b}.is_attention() && rows != kNoRows) {
+      reach.last_attention = b;
+    }
+  }
+  return reach;
 }
 
 }  // namespace
@@ -156,15 +174,20 @@ ggml_tensor* GraphBuilder::Block(const Scope& scope, BlockId block, ggml_tensor*
   return delta != nullptr ? ggml_add(context_.get(), delta, in) : nullptr;
 }
 
-ggml_tensor* GraphBuilder::Head(const ModelTensors& tensors, ggml_tensor* hidden) {
-  return Output(ggml_mul_mat(context_.get(), tensors.head, hidden));
+ggml_tensor* GraphBuilder::Skip(const Scope& scope, BlockId block, ggml_tensor* x) {
+  ggml_tensor* const means = scope.tensors.means;
+  if (means == nullptr) {
+    return x;
+  }
+  const size_t offset = static_cast<size_t>(block.index) * means->nb[1];
+  return ggml_add(context_.get(), x, ggml_view_1d(context_.get(), means, means->ne[0], offset));
 }
 
-Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv) {
-  Reset();
-  ggml_context* const c = context_.get();
-  const Scope scope{shape.n_kv, tensors, kv};
-  const int n_block = static_cast<int>(shape.block_rows.size());
+ggml_tensor* GraphBuilder::Head(const ModelTensors& tensors, ggml_tensor* hidden) {
+  return Output(ggml_mul_mat(context_.get(), tensors.head(), hidden));
+}
+
+Graph GraphBuilder::NewBatchInputs(const BatchShape& shape) {
   Graph result;
   result.graph = graph_;
   result.tokens = Input(GGML_TYPE_I32, shape.n_tokens);
@@ -174,16 +197,15 @@ Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, 
   if (shape.n_output < shape.n_tokens && shape.n_output > 0) {
     result.output_rows = Input(GGML_TYPE_I32, shape.n_output);
   }
+  return result;
+}
 
-  int last_attention = -1;
-  bool uniform = true;  // every block that runs, runs on all rows
-  for (int b = 0; b < n_block; ++b) {
-    const int rows = shape.block_rows[static_cast<size_t>(b)];
-    uniform = uniform && (rows == kAllRows || rows == kNoRows);
-    if (BlockId{b}.is_attention() && rows != kNoRows) {
-      last_attention = b;
-    }
-  }
+Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv) {
+  Reset();
+  ggml_context* const c = context_.get();
+  const Scope scope{shape.n_kv, tensors, kv};
+  const Reach reach = ReachOf(shape);
+  Graph result = NewBatchInputs(shape);
   ggml_tensor* x = ggml_get_rows(c, tensors.global(TensorRole::kTokenEmbedding), result.tokens);  // [n_embd, n_tokens]
   // After the last attention every block is local to its token, so only rows that come out go on.
   bool trimmed = result.output_rows == nullptr;
@@ -193,24 +215,28 @@ Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, 
       trimmed = true;
     }
   };
-  if (last_attention < 0 && uniform) {
+  if (reach.last_attention < 0 && reach.uniform) {
     trim();
   }
-  for (int b = 0; b < n_block; ++b) {
+  for (int b = 0; b < static_cast<int>(shape.block_rows.size()); ++b) {
     const BlockId block{b};
     const int subset = shape.block_rows[static_cast<size_t>(b)];
-    if (subset == kNoRows || (shape.n_output == 0 && b > last_attention)) {
+    if (shape.n_output == 0 && b > reach.last_attention) {
+      break;
+    }
+    if (subset == kNoRows) {
+      x = Skip(scope, block, x);
       continue;
     }
     const RowInputs& rows = result.rows[static_cast<size_t>(subset)];
     ggml_tensor* in = subset == kAllRows ? x : ggml_get_rows(c, x, rows.gather);
-    const bool keys_only = shape.n_output == 0 && b == last_attention;
+    const bool keys_only = shape.n_output == 0 && b == reach.last_attention;
     ggml_tensor* out = Block(scope, block, in, rows, keys_only);
     if (out == nullptr) {
       return result;
     }
-    x = subset == kAllRows ? out : ggml_set_rows(c, x, out, rows.scatter);
-    if (b == last_attention && uniform) {
+    x = subset == kAllRows ? out : ggml_set_rows(c, Skip(scope, block, x), out, rows.scatter);
+    if (b == reach.last_attention && reach.uniform) {
       trim();
     }
   }

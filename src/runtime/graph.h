@@ -93,6 +93,7 @@ class GraphBuilder {
   // Marks what leaves the graph and adds all it needs.
   ggml_tensor* Output(ggml_tensor* tensor);
   RowInputs NewRowInputs(int64_t n, int64_t n_kv, bool subset);
+  Graph NewBatchInputs(const BatchShape& shape);
   ggml_tensor* Norm(ggml_tensor* x, ggml_tensor* weight);
   ggml_tensor* Project(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x);
   // Heads of x times the rotation of stored rows (runtime/kv_cache.h); x itself where there is none.
@@ -104,6 +105,8 @@ class GraphBuilder {
   ggml_tensor* FfnBlock(const Scope& scope, int il, ggml_tensor* x);
   // in + what the block adds to it; nullptr with keys_only.
   ggml_tensor* Block(const Scope& scope, BlockId block, ggml_tensor* in, const RowInputs& rows, bool keys_only);
+  // Rows that do not run through the block: x plus its mean output where the model has means, x itself elsewhere.
+  ggml_tensor* Skip(const Scope& scope, BlockId block, ggml_tensor* x);
   ggml_tensor* Head(const ModelTensors& tensors, ggml_tensor* hidden);
 
   const HyperParameters hparams_;

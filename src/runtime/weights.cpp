@@ -11,7 +11,6 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
-#include "base/file.h"
 
 namespace espalier {
 namespace {
@@ -49,10 +48,28 @@ WeightStore::WeightStore(std::shared_ptr<const Model> model, const Device* devic
   if (model_->hparams().tied_output && options_.copy_tied_head) {
     const TensorInfo* embedding = model_->globals().get(TensorRole::kTokenEmbedding);
     if (ggml_backend_buffer_type_t type = ChooseBufferType(*embedding); type != ordinary()) {
-      globals_.places.push_back({TensorRole::kOutput, embedding, type, /*is_head_copy=*/true});
+      globals_.places.push_back({TensorRole::kOutput, embedding, type, &model_->gguf().source()});
     }
   }
+  if (options_.means != nullptr) {
+    PlaceMeans();
+  }
   SizeGroup(globals_);
+}
+
+void WeightStore::PlaceMeans() {
+  const auto bytes = std::as_bytes(std::span(options_.means->values));
+  means_source_ = std::make_unique<MemorySource>(bytes);
+  means_info_ = {"means", GGML_TYPE_F32, 2, {options_.means->n_embd, model_->n_block(), 1, 1}, 0, bytes.size()};
+  globals_.places.push_back({TensorRole::kCount, &means_info_, ordinary(), means_source_.get()});
+}
+
+ggml_tensor*& WeightStore::SlotOf(const Group& group, const Place& place, ModelTensors& tensors) const {
+  if (place.role == TensorRole::kCount) {
+    return tensors.means;
+  }
+  TensorSet& set = &group == &globals_ ? tensors.globals : tensors.blocks[static_cast<size_t>(&group - blocks_.data())];
+  return set[static_cast<size_t>(place.role)];
 }
 
 // The way libllama decides: the first rewriting buffer type in which the device can multiply with this weight.
@@ -80,7 +97,7 @@ void WeightStore::PlaceGroup(const TensorGroup& tensors, Group& group) const {
     if (const TensorInfo* info = tensors.get(role)) {
       // Rows of the embedding are looked up, which rewritten layouts cannot do.
       const bool multiplied = role != TensorRole::kTokenEmbedding;
-      group.places.push_back({role, info, multiplied ? ChooseBufferType(*info) : ordinary()});
+      group.places.push_back({role, info, multiplied ? ChooseBufferType(*info) : ordinary(), &model_->gguf().source()});
     }
   }
 }
@@ -132,8 +149,7 @@ Status WeightStore::Load(std::span<const BlockId> blocks) {
   }
   const Status filled = FillAll(tasks);
   for (const Task& task : tasks) {
-    const auto index = static_cast<size_t>(task.group - blocks_.data());
-    tensors_.blocks[index][static_cast<size_t>(task.place->role)] = task.tensor;
+    SlotOf(*task.group, *task.place, tensors_) = task.tensor;
   }
   for (const BlockId block : wanted) {
     if (!resident(block)) {
@@ -166,15 +182,7 @@ Status WeightStore::LoadGlobals() {
   ESPALIER_RETURN_IF_ERROR(Allocate(globals_, tasks));
   ESPALIER_RETURN_IF_ERROR(FillAll(tasks));
   for (const Task& task : tasks) {
-    if (task.place->is_head_copy) {
-      tensors_.head = task.tensor;
-    } else {
-      tensors_.globals[static_cast<size_t>(task.place->role)] = task.tensor;
-    }
-  }
-  if (tensors_.head == nullptr) {
-    ggml_tensor* output = tensors_.global(TensorRole::kOutput);
-    tensors_.head = output != nullptr ? output : tensors_.global(TensorRole::kTokenEmbedding);
+    SlotOf(globals_, *task.place, tensors_) = task.tensor;
   }
   return Status::Ok();
 }
@@ -262,7 +270,7 @@ Status WeightStore::FillAll(std::span<const Task> tasks) const {
 
 Status WeightStore::Fill(const Task& task, Region& staging) const {
   const TensorInfo& info = *task.place->info;
-  const ByteSource& source = model_->gguf().source();
+  const ByteSource& source = *task.place->source;
   ESPALIER_CHECK(ggml_nbytes(task.tensor) == info.bytes);
   if (InPlace(*task.place)) {
     ESPALIER_RETURN_IF_ERROR(source.ReadAt(info.offset, {static_cast<std::byte*>(task.tensor->data), info.bytes}));
@@ -326,7 +334,7 @@ const ModelTensors& WeightStore::MeasuringTensors() {
     }
     return found->second;
   };
-  const auto add = [&](const Group& group, TensorSet& set) {
+  const auto add = [&](const Group& group) {
     for (const Place& place : group.places) {
       ggml_tensor* tensor = NewTensor(measuring_context_.get(), *place.info);
       ggml_backend_buffer_t& buffer = empty[place.buffer_type];
@@ -338,22 +346,14 @@ const ModelTensors& WeightStore::MeasuringTensors() {
       if (place.buffer_type != ordinary()) {
         tensor->extra = extra_of(place.buffer_type, *place.info);
       }
-      if (place.is_head_copy) {
-        measuring_.head = tensor;
-      } else {
-        set[static_cast<size_t>(place.role)] = tensor;
-      }
+      SlotOf(group, place, measuring_) = tensor;
     }
   };
   measuring_.blocks.resize(blocks_.size());
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    add(blocks_[i], measuring_.blocks[i]);
+  for (const Group& group : blocks_) {
+    add(group);
   }
-  add(globals_, measuring_.globals);
-  if (measuring_.head == nullptr) {
-    ggml_tensor* output = measuring_.global(TensorRole::kOutput);
-    measuring_.head = output != nullptr ? output : measuring_.global(TensorRole::kTokenEmbedding);
-  }
+  add(globals_);
   return measuring_;
 }
 

@@ -16,8 +16,10 @@
 #include <span>
 #include <vector>
 
+#include "base/file.h"
 #include "base/region.h"
 #include "base/status.h"
+#include "model/block_means.h"
 #include "model/model.h"
 #include "runtime/device.h"
 
@@ -29,13 +31,17 @@ using TensorSet = std::array<ggml_tensor*, kTensorRoleCount>;
 struct ModelTensors {
   std::vector<TensorSet> blocks;
   TensorSet globals = {};
-  // What the output head multiplies with: output.weight, or the token embedding (tied).
-  ggml_tensor* head = nullptr;
+  ggml_tensor* means = nullptr;  // f32 [n_embd, n_block]: what a skipped block adds; nullptr: nothing
 
   ggml_tensor* get(BlockId block, TensorRole role) const {
     return blocks[static_cast<size_t>(block.index)][static_cast<size_t>(role)];
   }
   ggml_tensor* global(TensorRole role) const { return globals[static_cast<size_t>(role)]; }
+  // What the output head multiplies with: output.weight, or the token embedding (tied), or that one's rewritten copy.
+  ggml_tensor* head() const {
+    ggml_tensor* output = global(TensorRole::kOutput);
+    return output != nullptr ? output : global(TensorRole::kTokenEmbedding);
+  }
 };
 
 // A context for the metadata of `n_tensors` tensors; no data is allocated in it.
@@ -48,12 +54,16 @@ struct WeightOptions {
   // matrix is read once per token whatever its layout, and the copy is the largest tensor of a small model.
   bool copy_tied_head = false;
   bool drop_page_cache = false;
+  // Loaded with the globals and counted among them. REQUIRES: of the model's shape.
+  std::shared_ptr<const BlockMeans> means;
 };
 
 // Thread rule: the owner's thread only; never release during a compute.
 class WeightStore {
  public:
   WeightStore(std::shared_ptr<const Model> model, const Device* device, const WeightOptions& options);
+  WeightStore(const WeightStore&) = delete;
+  WeightStore& operator=(const WeightStore&) = delete;
 
   // Brings the blocks' tensors in, on several threads where there is much to do (rewriting weights is bound by the
   // processor, not by memory). Fails with kIo if reading or memory fails; blocks that were complete by then stay, the
@@ -80,12 +90,12 @@ class WeightStore {
   const ModelTensors& MeasuringTensors();
 
  private:
-  // One tensor of a group and where it goes.
+  // One tensor of a group, where it goes and where it comes from.
   struct Place {
-    TensorRole role;
+    TensorRole role;  // kCount: the means
     const TensorInfo* info;
     ggml_backend_buffer_type_t buffer_type;
-    bool is_head_copy = false;
+    const ByteSource* source;  // info->offset counts from its start
   };
   struct Group {
     std::vector<Place> places;
@@ -104,6 +114,9 @@ class WeightStore {
     ggml_tensor* tensor;
   };
 
+  void PlaceMeans();
+  // Where graphs look for the tensor of this place.
+  ggml_tensor*& SlotOf(const Group& group, const Place& place, ModelTensors& tensors) const;
   void PlaceGroup(const TensorGroup& tensors, Group& group) const;
   void SizeGroup(Group& group) const;
   ggml_backend_buffer_type_t ChooseBufferType(const TensorInfo& info) const;
@@ -121,6 +134,8 @@ class WeightStore {
   std::shared_ptr<const Model> model_;
   const Device* device_;
   WeightOptions options_;
+  TensorInfo means_info_;
+  std::unique_ptr<MemorySource> means_source_;
   std::vector<Group> blocks_;
   Group globals_;
   ModelTensors tensors_;
