@@ -16,6 +16,7 @@
 #include <optional>
 #include <vector>
 
+#include "eval/windows.h"
 #include "runtime/engine.h"
 #include "support/gguf_bytes.h"
 
