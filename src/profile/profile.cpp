@@ -53,4 +53,14 @@ void Profile::Put(Ranking ranking) {
   }
 }
 
+void Profile::Put(TextSketch text) {
+  const auto found = std::find_if(texts.begin(), texts.end(),
+                                  [&](const TextSketch& other) { return other.tokens_hash == text.tokens_hash; });
+  if (found == texts.end()) {
+    texts.push_back(std::move(text));
+  } else {
+    *found = std::move(text);
+  }
+}
+
 }  // namespace espalier

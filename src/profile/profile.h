@@ -9,6 +9,7 @@
 #include "model/block.h"
 #include "model/block_means.h"
 #include "profile/archive.h"
+#include "profile/text_sketch.h"
 
 namespace espalier {
 
@@ -38,6 +39,7 @@ struct Profile {
   std::vector<Archive> archives;        // at most one per set
   std::string primary_set;              // Key() of the set that policies look plans up in; empty: none
   std::vector<Ranking> rankings;
+  std::vector<TextSketch> texts;  // that measurements were made on, one for each tokens_hash
 
   // nullptr where there is none.
   const Archive* primary() const;
@@ -48,6 +50,8 @@ struct Profile {
   const Ranking* FindRanking(std::string_view method, int64_t kv_cells = 0) const;
   // Replaces one of equal method, kv_cells and seed.
   void Put(Ranking ranking);
+  // Replaces one of equal tokens_hash.
+  void Put(TextSketch text);
 };
 
 }  // namespace espalier
