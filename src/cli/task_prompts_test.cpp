@@ -23,7 +23,7 @@ TEST(TaskPrompts, CleanWikiHowTexts) {
 
 TEST(TaskPrompts, JoinHellaSwagsParts) {
   EXPECT_EQ(HellaSwagPrompt("Rowing", "A man sits.", "then HE rows"), "Rowing: A man sits. Then he rows");
-  EXPECT_EQ(HellaSwagPrompt("Rowing", "[header] A man sits.", ""), "Rowing: A man sits. ");
+  EXPECT_EQ(HellaSwagPrompt("Rowing", "[header] A man sits.", ""), "Rowing: A man sits.");
 }
 
 }  // namespace
