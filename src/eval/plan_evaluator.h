@@ -2,16 +2,17 @@
 //
 //  * The dense model's predictions are computed once and kept as 16-bit probabilities (eval/dense_predictions.h says
 //    what that costs in accuracy).
-//  * A base plan's activations are kept in front of every block, window by window; another plan is computed from its
-//    first difference to the base (in the same arithmetic: the figures do not depend on the base, bit for bit).
+//  * Activations of plans already run are kept, window by window (eval/prefix_cache.h): another plan starts where it
+//    first differs from all of them, in the same arithmetic: figures do not depend on what was measured before.
 //  * Every measured window goes to the profile's archive and journal before it is returned: nothing is measured twice,
 //    not even after kill -9.
 // Loss is KL(dense || plan) in nats per token; a window's sum is never negative, so the sum over the first windows is a
 // lower bound of the whole: searches abandon a plan by it without losing exactness (importance/best_first.h).
 //
-// Thread rule: one thread at a time, except RequestAbort.
+// Thread rule: one thread at a time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -36,7 +37,7 @@ struct PlanEvaluatorOptions {
   // of a quantised model) must have the same vocabulary. Such measurements are not for the profile: pass no store.
   std::shared_ptr<const Model> reference;
   int max_resident_blocks = 0;                // runtime/block_runner.h
-  uint64_t prefix_bytes = uint64_t{2} << 30;  // at most for the base's activations; beyond it windows go without
+  uint64_t prefix_bytes = uint64_t{2} << 30;  // at most for the activations kept
 };
 
 // Work done and work that a naive loop (every plan computed whole, from the embedding to the head) would have done for
@@ -44,7 +45,7 @@ struct PlanEvaluatorOptions {
 struct EvaluatorWork {
   int64_t windows_measured = 0;
   int64_t windows_recalled = 0;  // from the archive
-  double flops = 0;              // spent on plans, base activations included; the dense predictions are not in it
+  double flops = 0;              // spent on plans, output head included; the dense predictions are not in it
   double whole_flops = 0;        // of the windows measured, each computed whole
   double dense_flops = 0;        // once, for the dense predictions
   double seconds = 0;
@@ -68,12 +69,8 @@ class PlanEvaluator {
   // Mean negative log-likelihood of the dense model (of `reference` where there is one), nats per token.
   virtual double dense_nll() const = 0;
 
-  // Plans measured from now on start at their first difference to `base`. Costs a forward pass over all windows at
-  // their next measurement, from the first difference to the previous base. Dense at first.
-  virtual Status SetBase(const Plan& base) = 0;
-
-  // The next window of `plan` that is not measured yet, or what the archive has. REQUIRES: 0 <= window <= windows of
-  // `plan` that are known. kAborted after RequestAbort.
+  // What the archive has, or a measurement. REQUIRES: 0 <= window < n_windows(), and at most one beyond the windows of
+  // `plan` that are known: windows are measured in order.
   virtual Result<WindowLoss> MeasureWindow(const Plan& plan, int64_t window) = 0;
   // All windows; the loss.
   virtual Result<double> Measure(const Plan& plan) = 0;
@@ -82,7 +79,8 @@ class PlanEvaluator {
   virtual double WindowFlops(const Plan& plan) const = 0;
   virtual const EvaluatorWork& work() const = 0;
 
-  virtual void RequestAbort() = 0;
+  // From now on a measurement fails with kAborted once `*stop` is true; nullptr: never. It must outlive the evaluator.
+  virtual void StopWhen(const std::atomic<bool>* stop) = 0;
 };
 
 // The set that measurements on `windows` with these options belong to.

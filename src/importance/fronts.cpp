@@ -1,0 +1,92 @@
+#include "importance/fronts.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace espalier {
+
+Fronts::Fronts(const MemoryModel& memory, std::vector<int64_t> kv_cells) : fronts_(kv_cells.size()) {
+  for (const uint64_t bytes : memory.block_bytes) {
+    block_bytes_.push_back(static_cast<double>(bytes));
+  }
+  for (const int64_t cells : kv_cells) {
+    kv_bytes_.push_back(static_cast<double>(KvBytes(memory.kv, cells)));
+  }
+}
+
+double Fronts::Bytes(const Plan& plan, size_t front) const {
+  double bytes = 0;
+  for (int b = 0; b < plan.n_block(); ++b) {
+    if (plan.kept({b})) {
+      bytes += block_bytes_[static_cast<size_t>(b)] + (BlockId{b}.is_attention() ? kv_bytes_[front] : 0);
+    }
+  }
+  return bytes;
+}
+
+bool Fronts::Add(const Plan& plan, double loss) {
+  bool entered = false;
+  for (size_t f = 0; f < fronts_.size(); ++f) {
+    Front& front = fronts_[f];
+    const double bytes = Bytes(plan, f);
+    // The first point that takes more bytes; what lies before it takes no more.
+    auto above = std::upper_bound(front.begin(), front.end(), bytes,
+                                  [](double value, const Point& point) { return value < point.bytes; });
+    if (above != front.begin() && std::prev(above)->loss <= loss) {
+      continue;
+    }
+    // Points of as many bytes or more whose loss is not less go.
+    auto first = above;
+    while (first != front.begin() && std::prev(first)->bytes >= bytes) {
+      --first;
+    }
+    auto last = above;
+    while (last != front.end() && last->loss >= loss) {
+      ++last;
+    }
+    front.insert(front.erase(first, last), Point{bytes, loss, plan});
+    entered = true;
+  }
+  return entered;
+}
+
+void Fronts::AddAll(const Archive& archive) {
+  for (const ArchiveRow& row : archive.rows()) {
+    if (archive.whole(row)) {
+      Add(row.plan, archive.Loss(row));
+    }
+  }
+}
+
+double Fronts::LossToBeat(const Plan& plan) const {
+  double most = 0;
+  for (size_t f = 0; f < fronts_.size(); ++f) {
+    const Front& front = fronts_[f];
+    const auto above = std::upper_bound(front.begin(), front.end(), Bytes(plan, f),
+                                        [](double value, const Point& point) { return value < point.bytes; });
+    if (above == front.begin()) {
+      return std::numeric_limits<double>::infinity();
+    }
+    most = std::max(most, std::prev(above)->loss);
+  }
+  return most;
+}
+
+std::vector<Plan> Fronts::Plans() const {
+  std::vector<const Point*> points;
+  for (const Front& front : fronts_) {
+    for (const Point& point : front) {
+      points.push_back(&point);
+    }
+  }
+  std::stable_sort(points.begin(), points.end(), [](const Point* a, const Point* b) { return a->loss < b->loss; });
+  std::vector<Plan> plans;
+  for (const Point* point : points) {
+    if (std::find(plans.begin(), plans.end(), point->plan) == plans.end()) {
+      plans.push_back(point->plan);
+    }
+  }
+  return plans;
+}
+
+}  // namespace espalier
