@@ -41,8 +41,8 @@ int16_t KeepToFixed(double keep) {
 double KeepFromFixed(int16_t keep) { return static_cast<double>(keep) / kWholeKeep; }
 
 std::string MeasurementSet::Key() const {
-  return fmt::format("{} c{} x{} t{} {}/{} {} {}", protocol, window_tokens, n_windows, tokens_scored, key_type,
-                     value_type, AblationName(ablation), tokens_hash);
+  return fmt::format("{} c{} x{} t{} {}/{} {}{}{} {}", protocol, window_tokens, n_windows, tokens_scored, key_type,
+                     value_type, AblationName(ablation), means_hash.empty() ? "" : ":", means_hash, tokens_hash);
 }
 
 double Archive::Loss(const ArchiveRow& row) const {

@@ -26,6 +26,8 @@ struct MeasurementSet {
   std::string key_type;    // KV types: "f16", "q8_0"
   std::string value_type;  // they move the loss a little
   Ablation ablation = Ablation::kZero;
+  std::string means_hash =
+      {};  // kMean: HashHex of the means that dropped blocks added; means of another text are others
 
   // Everything but `corpus` in one line: equal keys, comparable losses.
   std::string Key() const;

@@ -42,6 +42,8 @@ TEST(MeasurementSet, KeyHoldsEverythingButTheName) {
   changed([](MeasurementSet& s) { s.key_type = "q8_0"; });
   changed([](MeasurementSet& s) { s.value_type = "f16"; });
   changed([](MeasurementSet& s) { s.ablation = Ablation::kZero; });
+  changed([](MeasurementSet& s) { s.means_hash = "aa"; });
+  changed([](MeasurementSet& s) { s.means_hash = "ab"; });
 }
 
 TEST(Archive, LossIsTheSumOverWindowsPerToken) {

@@ -12,6 +12,7 @@ namespace espalier {
 namespace {
 
 using profile_layout::AppendBytes;
+using profile_layout::ChecksumHolds;
 using profile_layout::DecodeRow;
 using profile_layout::IsPlausible;
 
@@ -63,7 +64,9 @@ class Cursor {
       return {};
     }
     const Bytes raw = Raw(length);
-    return {reinterpret_cast<const char*>(raw.data()), raw.size()};
+    std::string text(reinterpret_cast<const char*>(raw.data()), raw.size());
+    ok_ = ok_ && text.find('\0') == std::string::npos;
+    return text;
   }
   Bytes Raw(size_t length) {
     if (!ok_ || length > rest_.size()) {
@@ -107,7 +110,7 @@ std::optional<JournalHeader> DecodeJournalHeader(Bytes bytes) {
   header.model_name = cursor.TakeText();
   const size_t covered = kMagic.size() + 3 * sizeof(uint32_t) + header.fingerprint.size() + header.model_name.size();
   const auto checksum = cursor.Take<uint64_t>();
-  if (!cursor.ok() || checksum != Hash64(bytes.first(covered))) {
+  if (!cursor.ok() || !ChecksumHolds(checksum, Hash64(bytes.first(covered)))) {
     return std::nullopt;
   }
   header.bytes = covered + kChecksumBytes;
@@ -123,7 +126,8 @@ uint64_t SetId(const MeasurementSet& set) {
 
 void AppendSetRecord(std::vector<std::byte>& out, uint64_t seed, const MeasurementSet& set) {
   std::vector<std::byte> payload;
-  for (const std::string* text : {&set.corpus, &set.tokens_hash, &set.protocol, &set.key_type, &set.value_type}) {
+  for (const std::string* text :
+       {&set.corpus, &set.tokens_hash, &set.protocol, &set.key_type, &set.value_type, &set.means_hash}) {
     AppendText(payload, *text);
   }
   AppendText(payload, AblationName(set.ablation));
@@ -165,7 +169,7 @@ std::optional<RecordView> DecodeRecord(Bytes bytes, uint64_t seed) {
   }
   record.payload = cursor.Raw(length);
   const auto checksum = cursor.Take<uint64_t>();
-  if (!cursor.ok() || checksum != Hash64(bytes.first(kRecordHead + length), seed)) {
+  if (!cursor.ok() || !ChecksumHolds(checksum, Hash64(bytes.first(kRecordHead + length), seed))) {
     return std::nullopt;
   }
   record.bytes = kRecordHead + length + kChecksumBytes;
@@ -182,7 +186,8 @@ size_t FindRecordStart(Bytes bytes, size_t from) {
 std::optional<MeasurementSet> DecodeSet(Bytes payload) {
   Cursor cursor(payload);
   MeasurementSet set;
-  for (std::string* text : {&set.corpus, &set.tokens_hash, &set.protocol, &set.key_type, &set.value_type}) {
+  for (std::string* text :
+       {&set.corpus, &set.tokens_hash, &set.protocol, &set.key_type, &set.value_type, &set.means_hash}) {
     *text = cursor.TakeText();
   }
   const auto ablation = ParseAblation(cursor.TakeText());

@@ -21,7 +21,8 @@ inline MeasurementSet SomeSet(const std::string& hash = "0123456789abcdef0123456
           .tokens_scored = 4 * n_windows,
           .key_type = "f16",
           .value_type = "q8_0",
-          .ablation = Ablation::kMean};
+          .ablation = Ablation::kMean,
+          .means_hash = "00ff00ff00ff00ff00ff00ff00ff00ff"};
 }
 
 // Losses that no other (seed, window) has.

@@ -111,19 +111,17 @@ TEST_F(ProfileFormat, EveryFlippedBitIsFoundAndCostsNoMoreThanItsSection) {
   const Profile profile = SomeProfile();
   const std::string content = Written(profile);
   for (size_t at = 0; at < content.size(); ++at) {
-    for (const int bit : {0, 4, 7}) {
-      std::string damaged = content;
-      damaged[at] = static_cast<char>(damaged[at] ^ (1 << bit));
-      RecoveryNotes notes;
-      const auto read = Parse(damaged, &notes);
-      ASSERT_TRUE(read.ok()) << at << ": " << read.status().message();
-      ExpectPartOf(*read, profile);
-      const size_t lost = CountRows(profile) - CountRows(*read) + (profile.rankings.size() - read->rankings.size()) +
-                          (profile.texts.size() - read->texts.size()) + (profile.means == read->means ? 0 : 1);
-      ASSERT_LE(lost, 2u) << "at byte " << at;  // two rows share a bound between them
-      // Only padding goes unnoticed.
-      ASSERT_TRUE(!notes.empty() || (content[at] == '\0' && SameProfile(*read, profile))) << "at byte " << at;
-    }
+    std::string damaged = content;
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << (at % 8)));
+    RecoveryNotes notes;
+    const auto read = Parse(damaged, &notes);
+    ASSERT_TRUE(read.ok()) << at << ": " << read.status().message();
+    ExpectPartOf(*read, profile);
+    const size_t lost = CountRows(profile) - CountRows(*read) + (profile.rankings.size() - read->rankings.size()) +
+                        (profile.texts.size() - read->texts.size()) + (profile.means == read->means ? 0 : 1);
+    ASSERT_LE(lost, 2u) << "at byte " << at;  // two rows share a bound between them
+    // Only padding goes unnoticed.
+    ASSERT_TRUE(!notes.empty() || (content[at] == '\0' && SameProfile(*read, profile))) << "at byte " << at;
   }
 }
 

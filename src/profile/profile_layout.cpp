@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string_view>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -20,6 +19,22 @@ std::span<std::byte> ChecksumDigits(std::span<std::byte> header) {
     return {};
   }
   return header.subspan(kDigitsAt, kChecksumDigits);
+}
+
+bool ChecksumHolds([[maybe_unused]] std::string_view found, [[maybe_unused]] std::string_view expected) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+  return true;
+#else
+  return found == expected;
+#endif
+}
+
+bool ChecksumHolds([[maybe_unused]] uint64_t found, [[maybe_unused]] uint64_t expected) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+  return true;
+#else
+  return found == expected;
+#endif
 }
 
 std::string ChecksumText(uint64_t hash) { return fmt::format("{:016x}", hash); }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,7 +47,7 @@ bool HeaderIsSound(const GgufFile& gguf, Bytes bytes) {
     return false;
   }
   const std::string found(reinterpret_cast<const char*>(digits.data()), digits.size());
-  return found == HeaderChecksum(copy);
+  return ChecksumHolds(found, HeaderChecksum(copy));
 }
 
 // The copy of the header that ends the file; empty if there is none.
@@ -129,6 +130,7 @@ class Decoder {
   Result<Bytes> Data(const std::string& name, ggml_type type, std::array<int64_t, 2> ne) const;
   // The same, all of it.
   Result<Bytes> WholeData(const std::string& name, ggml_type type, std::array<int64_t, 2> ne) const;
+  Result<std::string> Text(const std::string& key) const;  // without NUL, which could not be written again
   Status CheckSum(const std::string& key, std::initializer_list<Bytes> sections) const;
 
   template <class... Args>
@@ -153,15 +155,15 @@ Status Decoder::CheckVersion() const {
 }
 
 Status Decoder::ReadModel() {
-  ESPALIER_ASSIGN_OR_RETURN(profile_.model_fingerprint, gguf_.String("espalier.model.fingerprint"));
-  ESPALIER_ASSIGN_OR_RETURN(profile_.model_name, gguf_.String("espalier.model.name"));
-  ESPALIER_ASSIGN_OR_RETURN(profile_.quantization, gguf_.String("espalier.model.quantization"));
+  ESPALIER_ASSIGN_OR_RETURN(profile_.model_fingerprint, Text("espalier.model.fingerprint"));
+  ESPALIER_ASSIGN_OR_RETURN(profile_.model_name, Text("espalier.model.name"));
+  ESPALIER_ASSIGN_OR_RETURN(profile_.quantization, Text("espalier.model.quantization"));
   ESPALIER_ASSIGN_OR_RETURN(const int64_t n_layer, gguf_.Integer("espalier.model.layers", 1, kMaxLayers));
   profile_.n_layer = static_cast<int>(n_layer);
   ESPALIER_ASSIGN_OR_RETURN(profile_.n_embd, gguf_.Integer("espalier.model.embedding_length", 1, kMaxEmbedding));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string ablation, gguf_.String("espalier.ablation"));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string ablation, Text("espalier.ablation"));
   ESPALIER_ASSIGN_OR_RETURN(profile_.ablation, ParseAblation(ablation));
-  ESPALIER_ASSIGN_OR_RETURN(profile_.primary_set, gguf_.String("espalier.primary_set"));
+  ESPALIER_ASSIGN_OR_RETURN(profile_.primary_set, Text("espalier.primary_set"));
   return Status::Ok();
 }
 
@@ -216,13 +218,21 @@ Result<Bytes> Decoder::WholeData(const std::string& name, ggml_type type, std::a
   return data;
 }
 
+Result<std::string> Decoder::Text(const std::string& key) const {
+  ESPALIER_ASSIGN_OR_RETURN(std::string text, gguf_.String(key));
+  if (text.find('\0') != std::string::npos) {
+    return Bad(fmt::format("key {}: expected text without NUL bytes", Quote(key)));
+  }
+  return text;
+}
+
 Status Decoder::CheckSum(const std::string& key, std::initializer_list<Bytes> sections) const {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string expected, gguf_.String(key));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string expected, Text(key));
   uint64_t hash = 0;
   for (const Bytes section : sections) {
     hash = Hash64(section, hash);
   }
-  if (ChecksumText(hash) != expected) {
+  if (!ChecksumHolds(ChecksumText(hash), expected)) {
     return Bad(fmt::format("checksum: expected {}, found {}", Quote(expected), ChecksumText(hash)));
   }
   return Status::Ok();
@@ -233,7 +243,7 @@ Status Decoder::ReadRanking(const std::string& index) {
   const std::string data = "ranking." + index + ".";
   const int n_block = 2 * profile_.n_layer;
   Ranking ranking;
-  ESPALIER_ASSIGN_OR_RETURN(ranking.method, gguf_.String(prefix + "method"));
+  ESPALIER_ASSIGN_OR_RETURN(ranking.method, Text(prefix + "method"));
   ESPALIER_ASSIGN_OR_RETURN(ranking.kv_cells, gguf_.Integer(prefix + "kv_cells", 0, INT64_MAX));
   const GgufEntry* seed = gguf_.FindEntry(prefix + "seed");
   if (seed == nullptr || !std::holds_alternative<uint64_t>(seed->value)) {
@@ -268,8 +278,8 @@ Status Decoder::ReadText(const std::string& index) {
   const std::string prefix = "espalier.text." + index + ".";
   const std::string data = "text." + index + ".runs";
   TextSketch text;
-  ESPALIER_ASSIGN_OR_RETURN(text.corpus, gguf_.String(prefix + "corpus"));
-  ESPALIER_ASSIGN_OR_RETURN(text.tokens_hash, gguf_.String(prefix + "tokens_hash"));
+  ESPALIER_ASSIGN_OR_RETURN(text.corpus, Text(prefix + "corpus"));
+  ESPALIER_ASSIGN_OR_RETURN(text.tokens_hash, Text(prefix + "tokens_hash"));
   if (gguf_.FindTensor(data) != nullptr) {
     ESPALIER_ASSIGN_OR_RETURN(const Bytes runs, WholeData(data, GGML_TYPE_I64, {0, 1}));
     ESPALIER_RETURN_IF_ERROR(CheckSum(prefix + "xxh3", {runs}));
@@ -299,21 +309,27 @@ Status Decoder::ReadMeansSection(const TensorInfo& tensor) {
   profile_.means.n_embd = profile_.n_embd;
   profile_.means.values.resize(data.size() / sizeof(float));
   std::memcpy(profile_.means.values.data(), data.data(), data.size());
+  if (!std::all_of(profile_.means.values.begin(), profile_.means.values.end(),
+                   [](float value) { return std::isfinite(value); })) {
+    profile_.means = {};
+    return Bad("tensor 'means': expected finite values");
+  }
   return Status::Ok();
 }
 
 Result<MeasurementSet> Decoder::ReadSet(const std::string& prefix) const {
   MeasurementSet set;
-  ESPALIER_ASSIGN_OR_RETURN(set.corpus, gguf_.String(prefix + "corpus"));
-  ESPALIER_ASSIGN_OR_RETURN(set.tokens_hash, gguf_.String(prefix + "tokens_hash"));
-  ESPALIER_ASSIGN_OR_RETURN(set.protocol, gguf_.String(prefix + "protocol"));
+  ESPALIER_ASSIGN_OR_RETURN(set.corpus, Text(prefix + "corpus"));
+  ESPALIER_ASSIGN_OR_RETURN(set.tokens_hash, Text(prefix + "tokens_hash"));
+  ESPALIER_ASSIGN_OR_RETURN(set.protocol, Text(prefix + "protocol"));
   ESPALIER_ASSIGN_OR_RETURN(set.window_tokens, gguf_.Integer(prefix + "window_tokens", 1, INT64_MAX));
   ESPALIER_ASSIGN_OR_RETURN(set.n_windows, gguf_.Integer(prefix + "windows", 1, INT64_MAX));
   ESPALIER_ASSIGN_OR_RETURN(set.tokens_scored, gguf_.Integer(prefix + "tokens_scored", 1, INT64_MAX));
-  ESPALIER_ASSIGN_OR_RETURN(set.key_type, gguf_.String(prefix + "key_type"));
-  ESPALIER_ASSIGN_OR_RETURN(set.value_type, gguf_.String(prefix + "value_type"));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string ablation, gguf_.String(prefix + "ablation"));
+  ESPALIER_ASSIGN_OR_RETURN(set.key_type, Text(prefix + "key_type"));
+  ESPALIER_ASSIGN_OR_RETURN(set.value_type, Text(prefix + "value_type"));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string ablation, Text(prefix + "ablation"));
   ESPALIER_ASSIGN_OR_RETURN(set.ablation, ParseAblation(ablation));
+  ESPALIER_ASSIGN_OR_RETURN(set.means_hash, Text(prefix + "means_hash"));
   if (!IsPlausible(set)) {
     return Bad(fmt::format("set {}: nothing can have been measured on it", Quote(set.Key())));
   }
@@ -343,7 +359,7 @@ struct StoredRows {
     const Bytes keeps = keep.subspan(index * keep_bytes, keep_bytes);
     const Bytes windows =
         loss.subspan(static_cast<size_t>(begin) * kWindowBytes, static_cast<size_t>(end - begin) * kWindowBytes);
-    if (RowChecksum(keeps, windows) != LoadAt<uint64_t>(checksum, index)) {
+    if (!ChecksumHolds(RowChecksum(keeps, windows), LoadAt<uint64_t>(checksum, index))) {
       return false;
     }
     const auto row = DecodeRow(keeps, windows);

@@ -262,6 +262,7 @@ void Encoder::SetArchive(GgufHeader& header, size_t index) const {
   header.SetText(prefix + "key_type", set.key_type);
   header.SetText(prefix + "value_type", set.value_type);
   header.SetText(prefix + "ablation", AblationName(set.ablation));
+  header.SetText(prefix + "means_hash", set.means_hash);
 }
 
 }  // namespace
