@@ -247,6 +247,9 @@ MeasurementSet DescribeSet(const Windows& windows, const PlanEvaluatorOptions& o
   set.key_type = KvTypeName(options.engine.key_type);
   set.value_type = KvTypeName(options.engine.value_type);
   set.ablation = options.ablation;
+  if (options.ablation == Ablation::kMean && options.means != nullptr) {
+    set.means_hash = HashHex(std::as_bytes(std::span(options.means->values)));
+  }
   return set;
 }
 
