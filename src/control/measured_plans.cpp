@@ -10,8 +10,7 @@ namespace {
 
 bool KnownWhole(const Archive& archive, const Plan& plan) { return archive.LossOf(plan).has_value(); }
 
-// Kept before dropped, block by block: the dense plan, which every evaluator starts from, comes first, and plans that
-// share their first blocks lie together.
+// Kept before dropped, block by block: plans that share their first blocks lie together.
 bool InOrderOfPrefixes(const Plan& a, const Plan& b) {
   for (int i = 0; i < a.n_block(); ++i) {
     if (a.keep({i}) != b.keep({i})) {
@@ -30,9 +29,7 @@ Result<int64_t> MeasurePlans(std::vector<Plan> plans, PlanEvaluator* evaluator,
   plans.erase(std::unique(plans.begin(), plans.end()), plans.end());
   const auto total = static_cast<int64_t>(plans.size());
   for (int64_t i = 0; i < total; ++i) {
-    const Plan& plan = plans[static_cast<size_t>(i)];
-    ESPALIER_RETURN_IF_ERROR(evaluator->SetBase(plan));
-    ESPALIER_RETURN_IF_ERROR(evaluator->Measure(plan).status());
+    ESPALIER_RETURN_IF_ERROR(evaluator->Measure(plans[static_cast<size_t>(i)]).status());
     if (progress) {
       progress(i + 1, total);
     }

@@ -13,9 +13,9 @@
 
 namespace espalier {
 
-// Measures those of `plans` that are not known yet, each once, sorted so that neighbours share their first blocks and
-// with each as the base of the next: a block is then computed once for all plans that agree up to it, which is the
-// least that starting from activations can reach. The base is left at the last plan. Returns how many were measured.
+// Measures those of `plans` that are not known yet, each once, in an order in which neighbours share their first
+// blocks: the evaluator keeps activations of the plans it ran last, so a block is computed about once for all plans
+// that agree up to it. Returns how many were measured.
 Result<int64_t> MeasurePlans(std::vector<Plan> plans, PlanEvaluator* evaluator,
                              const std::function<void(int64_t done, int64_t total)>& progress);
 

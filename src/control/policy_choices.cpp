@@ -50,10 +50,11 @@ Lineup MakeLineup(const Profile& profile) {
       lineup.contestants.push_back(std::move(contestant));
     }
   }
-  Contestant data_free;
-  data_free.instances.push_back(std::make_unique<DataFreePolicy>());
-  data_free.name = data_free.instances.front()->name();
-  lineup.contestants.push_back(std::move(data_free));
+  auto data_free = WithPredictedLoss(std::make_unique<DataFreePolicy>(), profile);
+  ESPALIER_CHECK(data_free.ok());  // nothing but a floor could be wrong, and there is none
+  Contestant contestant = {(*data_free)->name(), {}};
+  contestant.instances.push_back(std::move(*data_free));
+  lineup.contestants.push_back(std::move(contestant));
   return lineup;
 }
 

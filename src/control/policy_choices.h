@@ -24,8 +24,8 @@ struct Lineup {
   std::vector<std::string> missing;  // "density: the profile has no ...": why a policy does not take part
 };
 
-// Every policy of ProfilePolicyNames() for which the profile has what it needs, and data-free.
-// `profile` must outlive the policies, and must not change while they live.
+// Every policy of ProfilePolicyNames() for which the profile has what it needs, and data-free. They hold nothing of the
+// profile.
 Lineup MakeLineup(const Profile& profile);
 
 // A scenario, and what is known about memory at its workload.

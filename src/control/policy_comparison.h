@@ -95,8 +95,8 @@ struct PolicyComparison {
   std::optional<size_t> winner;
 };
 
-// `calibration`: where candidates come from; nullptr: none. All decisions are made, and the policies gone, before the
-// first measurement: the profile they and `calibration` belong to may be the one that `evaluator` adds to.
+// `calibration`: where candidates come from; nullptr: none. It is not looked at any more when measuring begins: it may
+// belong to the profile that `evaluator` adds to.
 // Errors are the evaluator's; a policy that refuses is a result.
 Result<PolicyComparison> ComparePolicies(Lineup lineup, const Archive* calibration,
                                          std::vector<ScenarioMemory> scenarios, PlanEvaluator* evaluator,

@@ -6,42 +6,18 @@
 #include <set>
 #include <utility>
 
-#include "control/fake_evaluator_for_test.h"
+#include "control/fake_comparison_for_test.h"
 #include "control/measured_plans.h"
 
 namespace espalier {
 namespace {
-
-constexpr int kLayers = 2;
-
-Plan Dropping(const std::string& blocks) { return *Plan::ParseDrop(blocks, kLayers); }
-
-// The first of its plans that fits.
-class ScriptedPolicy final : public Policy {
- public:
-  explicit ScriptedPolicy(std::vector<Plan> plans) : plans_(std::move(plans)) {}
-  const char* name() const override { return "scripted"; }
-  Result<Decision> Decide(const Observation& observation) const override {
-    for (const Plan& plan : plans_) {
-      const Footprint footprint = FootprintOf(observation, plan);
-      if (Fits(observation, footprint)) {
-        return Decision{plan, footprint, {}};
-      }
-    }
-    return OutOfBudget("nothing scripted fits");
-  }
-  std::vector<BlockId> DropOrder(int) const override { return {}; }
-
- private:
-  std::vector<Plan> plans_;
-};
 
 Contestant Named(const std::string& name, const std::vector<std::vector<std::string>>& instances) {
   Contestant contestant = {name, {}};
   for (const auto& drops : instances) {
     std::vector<Plan> plans;
     for (const std::string& blocks : drops) {
-      plans.push_back(blocks.empty() ? Plan::Dense(kLayers) : Dropping(blocks));
+      plans.push_back(blocks.empty() ? Plan::Dense(kFakeLayers) : Dropping(blocks));
     }
     contestant.instances.push_back(std::make_unique<ScriptedPolicy>(std::move(plans)));
   }
@@ -55,26 +31,21 @@ Lineup LineupOf(Contestants... contestants) {
   return lineup;
 }
 
-// Attention blocks take 1000 + 200 of KV, FFN blocks 3000, the rest 5000: 13400 when dense.
-ScenarioMemory OneScenario(std::vector<Budget> budgets) {
-  ScenarioMemory scenario;
-  scenario.scenario = {Workload::Uniform(1, 100), std::move(budgets)};
-  MemoryModel& memory = scenario.survey.memory;
-  memory.block_bytes = {1000, 3000, 1000, 3000};
-  memory.block_staging_bytes = {0, 0, 0, 0};
-  memory.global_bytes = 5000;
-  memory.kv = {.key_bytes_per_cell = 1, .value_bytes_per_cell = 1, .n_planes = 2, .page_bytes = 1, .capacity = 100};
-  scenario.survey.workload = scenario.scenario.workload;
-  scenario.survey.Adopt(memory);
-  return scenario;
-}
-
 // Room for all but one attention block, and for all but one FFN block.
 const Budget kLoose = Budget::Bytes(12200);
 const Budget kTight = Budget::Bytes(10400);
 
 // Dropping a0 costs 0.2 nats, f0 0.25, a1 0.4, f1 0.8; windows disagree about a0 alone.
-FakeEvaluator MakeEvaluator() { return FakeEvaluator({{0.1, 0.25, 0.4, 0.8}, {0.3, 0.25, 0.4, 0.8}}); }
+FunctionEvaluator::Kl TwoWindows() { return Additive({{0.1, 0.25, 0.4, 0.8}, {0.3, 0.25, 0.4, 0.8}}); }
+
+// Plans, in the order in which they were measured.
+std::vector<std::string> MeasuredBy(const FunctionEvaluator& evaluator) {
+  std::vector<std::string> plans;
+  for (const ArchiveRow& row : evaluator.archive().rows()) {
+    plans.push_back(row.plan.ToText());
+  }
+  return plans;
+}
 
 ComparisonOptions Quick() {
   ComparisonOptions options;
@@ -82,10 +53,10 @@ ComparisonOptions Quick() {
   return options;
 }
 
-Result<PolicyComparison> Compare(Lineup lineup, std::vector<Budget> budgets, FakeEvaluator* evaluator,
+Result<PolicyComparison> Compare(Lineup lineup, std::vector<Budget> budgets, FunctionEvaluator* evaluator,
                                  const Archive* calibration = nullptr) {
   std::vector<ScenarioMemory> scenarios;
-  scenarios.push_back(OneScenario(std::move(budgets)));
+  scenarios.push_back(FakeScenario(std::move(budgets)));
   return ComparePolicies(std::move(lineup), calibration, std::move(scenarios), evaluator, Quick());
 }
 
@@ -96,7 +67,7 @@ void ExpectNear(const Interval& interval, double value, double low, double high)
 }
 
 TEST(PolicyComparison, RatiosAndTheirGeometricMeansAreThoseComputedByHand) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   const auto result =
       Compare(LineupOf(Named("bad", {{"a1", "f1"}}), Named("table", {{"a0", "f0"}})), {kLoose, kTight}, &evaluator);
   ASSERT_TRUE(result.ok()) << result.status().message();
@@ -109,7 +80,7 @@ TEST(PolicyComparison, RatiosAndTheirGeometricMeansAreThoseComputedByHand) {
   ExpectNear(loose.policies[0].loss, 0.4, 0.4, 0.4);
   ExpectNear(*loose.policies[0].ratio, 2, 4.0 / 3, 4);
   ExpectNear(*loose.policies[1].ratio, 1, 1, 1);
-  EXPECT_NEAR(loose.policies[0].perplexity, std::exp(2.4), 1e-9);
+  EXPECT_NEAR(loose.policies[0].perplexity, std::exp(3), 1e-9);
   ExpectNear(*result->cells[1].policies[0].ratio, 3.2, 3.2, 3.2);
 
   EXPECT_EQ(result->policies[0].all.cells, 2);
@@ -119,23 +90,23 @@ TEST(PolicyComparison, RatiosAndTheirGeometricMeansAreThoseComputedByHand) {
   ExpectNear(*result->policies[0].to_table, std::sqrt(2 * 3.2), std::sqrt(4.0 / 3 * 3.2), std::sqrt(4 * 3.2));
   ExpectNear(*result->policies[1].to_table, 1, 1, 1);
   EXPECT_EQ(result->winner, 1u);
-  EXPECT_NEAR(result->dense_perplexity, std::exp(2), 1e-9);
+  EXPECT_NEAR(result->dense_perplexity, std::exp(3), 1e-9);
 }
 
 TEST(PolicyComparison, APolicyOfSeveralOrdersHasTheirMeanLoss) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   const auto result = Compare(LineupOf(Named("random", {{"a0", "f0"}, {"a1", "f1"}})), {kLoose, kTight}, &evaluator);
   ASSERT_TRUE(result.ok()) << result.status().message();
   const PolicyResult& loose = result->cells[0].policies[0];
   ExpectNear(loose.loss, 0.3, 0.25, 0.35);
   ExpectNear(*loose.ratio, 1.5, 0.35 / 0.3, 2.5);
-  EXPECT_NEAR(loose.perplexity, std::exp(2.3), 1e-9);
+  EXPECT_NEAR(loose.perplexity, std::exp(3), 1e-9);
   ExpectNear(*result->cells[1].policies[0].ratio, 0.525 / 0.25, 2.1, 2.1);
   EXPECT_FALSE(result->policies[0].to_table);
 }
 
 TEST(PolicyComparison, BestKnownIncludesCandidatesOfTheCalibrationArchive) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   Archive calibration(evaluator.set());
   const std::vector<WindowLoss> promising(2, {0.01, 20});
   calibration.Add(Dropping("a0,a1"), 0, promising);  // 11000 bytes: fits the loose cell only
@@ -143,8 +114,8 @@ TEST(PolicyComparison, BestKnownIncludesCandidatesOfTheCalibrationArchive) {
   calibration.Add(Dropping("a0"), 0, std::vector<WindowLoss>(1, {0.001, 20}));  // half measured: says nothing
   const auto result = Compare(LineupOf(Named("bad", {{"a1", "f1"}})), {kLoose, kTight}, &evaluator, &calibration);
   ASSERT_TRUE(result.ok()) << result.status().message();
-  EXPECT_EQ(std::set(evaluator.measured.begin(), evaluator.measured.end()),
-            (std::set<std::string>{"a1=0", "f1=0", "a0=0 a1=0", "f0=0"}));
+  const std::vector<std::string> measured = MeasuredBy(evaluator);
+  EXPECT_EQ(std::set(measured.begin(), measured.end()), (std::set<std::string>{"a1=0", "f1=0", "a0=0 a1=0", "f0=0"}));
   EXPECT_EQ(result->plans_measured, 4);
   EXPECT_EQ(result->cells[0].best->plan, Dropping("f0"));  // on this text 0.25, against 0.6 and 0.4
   EXPECT_EQ(result->cells[1].best->plan, Dropping("f0"));
@@ -152,7 +123,7 @@ TEST(PolicyComparison, BestKnownIncludesCandidatesOfTheCalibrationArchive) {
 }
 
 TEST(PolicyComparison, CellsWhereTheDensePlanFitsAreLeftOutOfRatios) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   const auto result = Compare(LineupOf(Named("table", {{"", "a1"}})), {Budget::Percent(100), kLoose}, &evaluator);
   ASSERT_TRUE(result.ok()) << result.status().message();
   EXPECT_EQ(result->cells_where_dense_fits, 1);
@@ -163,15 +134,15 @@ TEST(PolicyComparison, CellsWhereTheDensePlanFitsAreLeftOutOfRatios) {
   EXPECT_EQ(result->policies[0].all.cells, 1);
   EXPECT_EQ(result->policies[0].by_budget[0].cells, 0);
 
-  FakeEvaluator idle = MakeEvaluator();
+  FunctionEvaluator idle(kFakeLayers, 2, TwoWindows());
   const auto nothing = Compare(LineupOf(Named("table", {{""}})), {Budget::Percent(100)}, &idle);
   ASSERT_TRUE(nothing.ok());
   EXPECT_FALSE(nothing->winner);
-  EXPECT_TRUE(idle.measured.empty());
+  EXPECT_TRUE(MeasuredBy(idle).empty());
 }
 
 TEST(PolicyComparison, RefusalsAreResults) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   const auto result = Compare(LineupOf(Named("shy", {{"a0"}}), Named("brave", {{"a1", "f1"}})),
                               {kLoose, kTight, Budget::Bytes(100)}, &evaluator);
   ASSERT_TRUE(result.ok()) << result.status().message();
@@ -187,7 +158,7 @@ TEST(PolicyComparison, RefusalsAreResults) {
 }
 
 TEST(PolicyComparison, FrontHoldsPlansThatNoOtherBeatsInBoth) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   const auto result =
       Compare(LineupOf(Named("all", {{"a1"}, {"a0"}, {"f1"}, {"f0"}, {"a0,f1"}})), {kLoose, kTight}, &evaluator);
   ASSERT_TRUE(result.ok()) << result.status().message();
@@ -200,25 +171,16 @@ TEST(PolicyComparison, FrontHoldsPlansThatNoOtherBeatsInBoth) {
 }
 
 TEST(PolicyComparison, TimesEveryCall) {
-  FakeEvaluator evaluator = MakeEvaluator();
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   const auto result = Compare(LineupOf(Named("random", {{"a0"}, {"a1"}})), {kLoose}, &evaluator);
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->cells[0].policies[0].choice.decision_ms.size(), 4u);
   EXPECT_LE(result->policies[0].decision_median_ms, result->policies[0].decision_p99_ms);
 }
 
-TEST(PolicyComparison, WhatCannotBeMeasuredIsAnError) {
-  FakeEvaluator evaluator = MakeEvaluator();
-  evaluator.fail_at = "a1=0";
-  const auto result = Compare(LineupOf(Named("bad", {{"a1"}})), {kLoose}, &evaluator);
-  ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.status().code(), ErrorCode::kCorrupt);
-}
-
-TEST(MeasuredPlans, EachPlanOnceWithItsNeighbourAsBase) {
-  FakeEvaluator evaluator = MakeEvaluator();
+TEST(MeasuredPlans, EachPlanOnceBesideThoseThatBeginLikeIt) {
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   ASSERT_TRUE(evaluator.Measure(Dropping("f0")).ok());
-  evaluator.measured.clear();
   std::vector<int64_t> done;
   const auto measured = MeasurePlans(
       {Dropping("a0,f1"), Dropping("f1"), Dropping("a0"), Dropping("f0"), Dropping("f1"), Dropping("a0,f0")},
@@ -228,8 +190,7 @@ TEST(MeasuredPlans, EachPlanOnceWithItsNeighbourAsBase) {
       });
   ASSERT_TRUE(measured.ok());
   EXPECT_EQ(*measured, 4);
-  EXPECT_EQ(evaluator.measured, (std::vector<std::string>{"f1=0", "a0=0", "a0=0 f1=0", "a0=0 f0=0"}));
-  EXPECT_EQ(evaluator.bases, evaluator.measured);
+  EXPECT_EQ(MeasuredBy(evaluator), (std::vector<std::string>{"f0=0", "f1=0", "a0=0", "a0=0 f1=0", "a0=0 f0=0"}));
   EXPECT_EQ(done, (std::vector<int64_t>{1, 2, 3, 4}));
 }
 

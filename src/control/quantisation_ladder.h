@@ -1,0 +1,124 @@
+// The quantisation ladder: what smaller types of the same model cost at the same bytes, beside what pruning costs.
+//
+// Everything is held against the dense predictions of one source file (f16): KL(source || candidate). For each pair of
+// neighbouring rungs the larger one is pruned by `policy` until it takes no more than the smaller one dense, at the
+// same workload: whichever loses less then is the better use of those bytes.
+//
+// Cost: every rung is measured dense once, and pruned once for each workload whose plan differs (with five types and
+// four workloads: 5 + at most 20 measurements); the model that the comparison is about once for each plan on its curve.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "control/policy_choices.h"
+#include "control/window_bootstrap.h"
+#include "eval/plan_evaluator.h"
+#include "model/footprint.h"
+#include "model/workload.h"
+#include "policy/policy.h"
+
+namespace espalier {
+
+// The types of the rungs below the source, largest first: Q8_0, Q6_K, Q4_K_M, Q3_K_M, Q2_K.
+const std::vector<std::string>& LadderTypes();
+
+// A model on the ladder: the source first, then the types from large to small. One that is not a rung (`subject`, where
+// it is none of them) comes last.
+struct LadderModel {
+  std::string name;  // "F16", "Q8_0", ...
+  std::string path;
+  bool rung = true;
+  // Its bytes at a workload, under the comparison's engine options.
+  std::function<Result<MemoryModel>(const Workload&)> memory;
+  // Measures its plans against the source's dense predictions. Called once, when it is this model's turn; the evaluator
+  // is gone before the next one's is made, so that one model is in memory at a time (and the source while it predicts).
+  std::function<Result<std::unique_ptr<PlanEvaluator>>()> evaluator;
+};
+
+struct LadderOptions {
+  std::vector<LadderModel> models;
+  size_t subject = 0;       // the model that the comparison is about: index into `models`
+  std::vector<Cell> cells;  // of the comparison; the subject's curve has a point for each
+  uint64_t process_bytes = 0;
+  int resamples = 2000;
+  uint64_t seed = 1;
+  // `what`: the model's name.
+  std::function<void(const std::string& what, int64_t done, int64_t total)> progress;
+};
+
+struct LadderRung {
+  std::string name;
+  std::string path;
+  std::vector<uint64_t> dense_peak_bytes;  // managed, by workload
+  Interval loss;                           // of the dense plan; 0 for the source
+  double perplexity = 0;
+};
+
+// Two neighbouring rungs at one workload.
+struct LadderStep {
+  size_t workload = 0;  // index into Ladder::workloads
+  size_t larger = 0;    // rungs
+  size_t smaller = 0;
+  // The larger one's plan that fits the smaller one's bytes; empty if the policy has none.
+  std::optional<Plan> plan;
+  uint64_t pruned_peak_bytes = 0;
+  Interval pruned_loss;
+  // Of pruned over dense loss, at no more bytes: below 1 pruning wins.
+  Interval ratio;
+
+  bool pruning_wins() const { return plan && ratio.value < 1; }
+};
+
+// The subject under the policy's plan.
+struct LadderPoint {
+  size_t workload = 0;
+  std::string budget;
+  Plan plan;
+  uint64_t peak_bytes = 0;
+  Interval loss;
+};
+
+// Where pruning begins to win at one workload, going down from the source.
+struct LadderStatement {
+  size_t workload = 0;
+  // The first step at which pruning wins; empty: at none.
+  std::optional<size_t> step;  // index into Ladder::steps
+  // Bytes at which it begins, over those of the source dense: the smaller rung's of that step, or the smallest rung's,
+  // below which there is nothing left but pruning.
+  double share_of_source = 0;
+  std::string text;  // one sentence
+};
+
+struct Ladder {
+  std::string policy;
+  bool subject_is_source = false;  // the comparison's losses are then measured against the same model as the ladder's
+  std::vector<Workload> workloads;
+  std::vector<LadderRung> rungs;
+  std::vector<LadderStep> steps;  // workload by workload, from the source down
+  std::vector<LadderPoint> points;
+  std::vector<LadderStatement> statements;  // one for each workload
+  int64_t plans_measured = 0;
+};
+
+// `scenarios`: indices `workloads` of them are laddered. `policy` decides for every rung: block numbers and losses
+// carry over between types of one model, bytes do not. Errors are those of the models' functions; the error for a
+// policy that cannot be served is a step without a plan.
+Result<Ladder> ClimbLadder(const Policy& policy, const std::vector<ScenarioMemory>& scenarios,
+                           const std::vector<size_t>& workloads, const LadderOptions& options);
+
+// The files of the rungs below `source` in `folder`, made by libllama's quantiser where they are not there yet; the
+// name says of which source (its fingerprint) they are. `progress` before each that is made.
+struct RungFile {
+  std::string type;
+  std::string path;
+};
+Result<std::vector<RungFile>> MakeRungFiles(const Model& source, const std::string& folder, int n_threads,
+                                            const std::function<void(const std::string& type)>& progress);
+
+}  // namespace espalier
