@@ -28,7 +28,7 @@ RandomModelOptions SmallModel(const std::string& type) {
 }
 
 std::string ModelPath(const std::string& name) {
-  return name == "twin" ? TwinPath() : RandomModel("three-layers-" + name, SmallModel(name));
+  return name == "twin" ? TwinPath() : RandomModel("block-runner-" + name, SmallModel(name));
 }
 
 EngineOptions WindowOptions(KvType kv_type = KvType::kF16) {

@@ -144,6 +144,19 @@ TEST_F(Sequences, ReturnedAttentionServesNewSequencesAtOnceAndRunningOnesAfterRe
   EXPECT_EQ(MaxDifference(after, DecodeLast(*engine_, 2, rest.subspan(4, 1))), 0.0);
 }
 
+TEST_F(Sequences, APlanThatIsResidentAlreadyCostsNoGraph) {
+  const auto tokens = Tokens(10, 8);
+  DecodeLast(*engine_, 0, std::span(tokens).first(8));
+  DecodeLast(*engine_, 0, std::span(tokens).subspan(8, 1));
+  const int64_t reused = engine_->statistics().graphs_reused;
+  const auto transition = engine_->Apply(dense_);
+  ASSERT_TRUE(transition.ok());
+  EXPECT_EQ(transition->n_released + transition->n_loaded, 0);
+  EXPECT_EQ(transition->peak_bytes, engine_->memory_in_use().total());
+  DecodeLast(*engine_, 0, std::span(tokens).subspan(9, 1));
+  EXPECT_EQ(engine_->statistics().graphs_reused, reused + 1);
+}
+
 TEST_F(Sequences, FfnBlocksLeaveAndReturnBetweenTokensWithoutATrace) {
   const auto tokens = Tokens(20, 6);
   DecodeLast(*engine_, 0, std::span(tokens).first(19));

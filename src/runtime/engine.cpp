@@ -123,6 +123,9 @@ Result<Transition> EngineImpl::Apply(const Plan& plan) {
   ESPALIER_RETURN_IF_ERROR(CheckPlan(*model_, plan));
   Transition transition;
   transition.peak_bytes = HeldAtRest();
+  if (plan == plan_) {
+    return transition;  // and the graph can be run again
+  }
   ++epoch_;
   executor_.Invalidate();
   Stopwatch watch;

@@ -19,6 +19,42 @@ Executor::Executor(const HyperParameters& hparams, Device* device, const Compute
       body_(hparams, GraphBuilder::Purpose::kBody),
       head_(hparams, GraphBuilder::Purpose::kHead) {}
 
+// Which of them needs most depends on the gaps that the allocator's first fit leaves in front of the largest buffers:
+// between blocks and at the end, with all rows or one less coming out.
+std::vector<BatchShape> Executor::WorstShapes(int64_t n_kv) const {
+  const auto n_block = static_cast<size_t>(2 * hparams_.n_layer);
+  const auto on_all_rows = [](size_t) { return kAllRows; };
+  const auto up_to_attention = [&](size_t b) { return b + 1 < n_block ? kAllRows : kNoRows; };
+  const auto on_none = [](size_t) { return kNoRows; };
+  const auto on_a_subset = [](size_t b) { return b % 4 < 2 ? kAllRows : 1; };
+  const auto subset_up_to_attention = [&](size_t b) { return b + 1 < n_block ? 1 : kNoRows; };
+
+  std::vector<BatchShape> shapes;
+  const auto add = [&](const std::vector<int64_t>& subset_sizes, const std::function<int(size_t)>& rows_of) {
+    BatchShape shape;
+    shape.n_tokens = subset_sizes[0];
+    shape.n_kv = n_kv;
+    shape.subset_sizes = subset_sizes;
+    for (size_t b = 0; b < n_block; ++b) {
+      shape.block_rows.push_back(rows_of(b));
+    }
+    for (const int64_t n : {int64_t{limits_.head_rows}, shape.n_tokens - 1, shape.n_tokens}) {
+      shape.n_output = std::min(n, shape.n_tokens);
+      shape.with_head = n <= limits_.head_rows;
+      shapes.push_back(shape);
+    }
+  };
+  add({limits_.n_ubatch}, on_all_rows);
+  add({limits_.n_ubatch}, up_to_attention);
+  add({limits_.n_ubatch}, on_none);
+  if (limits_.n_ubatch > 1) {
+    const int64_t n = MaxMixedTokens(limits_.n_ubatch);
+    add({n, n}, on_a_subset);
+    add({n, n}, subset_up_to_attention);
+  }
+  return shapes;
+}
+
 Status Executor::ForEachWorstCase(const ModelTensors& tensors, const KvOptions& kv,
                                   const std::function<Status(const Graph&)>& each) {
   KvOptions measuring_kv = kv;
@@ -28,35 +64,8 @@ Status Executor::ForEachWorstCase(const ModelTensors& tensors, const KvOptions& 
     ESPALIER_RETURN_IF_ERROR(planes.AddLayer(il));
   }
   GraphBuilder builder(hparams_, GraphBuilder::Purpose::kMeasuring);
-  const auto n_block = static_cast<size_t>(2 * hparams_.n_layer);
-
-  BatchShape shape;
-  shape.n_tokens = limits_.n_ubatch;
-  shape.n_kv = planes.capacity();
-  shape.block_rows.assign(n_block, kAllRows);
-  shape.subset_sizes = {shape.n_tokens};
-  // As many logits as come out of one graph, then as many hidden rows as can be wanted.
-  shape.n_output = std::min(limits_.n_ubatch, limits_.head_rows);
-  ESPALIER_RETURN_IF_ERROR(each(builder.Build(shape, tensors, planes)));
-  // With no block in between, the tokens' few bytes in front of the logits cannot be used again.
-  BatchShape bare = shape;
-  bare.block_rows.assign(n_block, kNoRows);
-  ESPALIER_RETURN_IF_ERROR(each(builder.Build(bare, tensors, planes)));
-  if (limits_.n_ubatch > limits_.head_rows) {
-    shape.n_output = shape.n_tokens;
-    shape.with_head = false;
+  for (const BatchShape& shape : WorstShapes(planes.capacity())) {
     ESPALIER_RETURN_IF_ERROR(each(builder.Build(shape, tensors, planes)));
-  }
-  if (limits_.n_ubatch > 1) {
-    BatchShape mixed = shape;
-    mixed.n_tokens = MaxMixedTokens(limits_.n_ubatch);
-    mixed.n_output = std::min<int64_t>(mixed.n_tokens, limits_.head_rows);
-    mixed.with_head = true;
-    for (size_t b = 0; b < n_block; ++b) {
-      mixed.block_rows[b] = b % 4 < 2 ? kAllRows : 1;
-    }
-    mixed.subset_sizes = {mixed.n_tokens, mixed.n_tokens};
-    ESPALIER_RETURN_IF_ERROR(each(builder.Build(mixed, tensors, planes)));
   }
   return each(builder.BuildHead(limits_.head_rows, tensors));
 }

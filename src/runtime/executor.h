@@ -54,6 +54,8 @@ class Executor {
   const DecodeStatistics& statistics() const { return statistics_; }
 
  private:
+  // Shapes that between them need as much memory as any within the limits.
+  std::vector<BatchShape> WorstShapes(int64_t n_kv) const;
   // Calls `each` with every worst-case graph, one after the other.
   Status ForEachWorstCase(const ModelTensors& tensors, const KvOptions& kv,
                           const std::function<Status(const Graph&)>& each);
