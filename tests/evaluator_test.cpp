@@ -1,6 +1,7 @@
 // The evaluator against the engine's own KL measurement, and exact GSI against the naive loop, on real models.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <string>

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "importance/candidates.h"
 #include "importance/fronts.h"
@@ -21,10 +23,11 @@ class Search {
   }
 
   Result<FrontSearchResult> Run(const std::function<bool(const FrontSearchResult&)>& time_is_up) {
-    while (true) {
+    size_t tier = 0;
+    while (tier < options_.tiers.size()) {
       bool tried_any = false;
       const LossPredictor predictor(evaluator_->archive(), evaluator_->model().n_block());
-      for (const Plan& parent : fronts_.Plans()) {
+      for (const Plan& parent : Parents(options_.tiers[tier])) {
         for (const Plan& neighbour : Promising(parent, predictor)) {
           if (time_is_up(result_)) {
             return result_;
@@ -33,14 +36,33 @@ class Search {
           ESPALIER_RETURN_IF_ERROR(Try(neighbour));
         }
       }
-      if (!tried_any) {
-        result_.exhausted = true;
-        return result_;
-      }
+      tier = tried_any ? 0 : tier + 1;
     }
+    result_.exhausted = true;
+    return result_;
   }
 
  private:
+  // Plans measured whole whose loss is at most `ratio` times what a plan of their bytes has to beat, by rising loss.
+  std::vector<Plan> Parents(double ratio) const {
+    if (ratio <= 1) {
+      return fronts_.Plans();
+    }
+    const Archive& archive = evaluator_->archive();
+    std::vector<std::pair<double, Plan>> parents;
+    for (const ArchiveRow& row : archive.rows()) {
+      if (archive.whole(row) && archive.Loss(row) <= ratio * fronts_.LossToBeat(row.plan)) {
+        parents.emplace_back(archive.Loss(row), row.plan);
+      }
+    }
+    std::stable_sort(parents.begin(), parents.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<Plan> plans;
+    for (auto& [loss, plan] : parents) {
+      plans.push_back(std::move(plan));
+    }
+    return plans;
+  }
+
   // Neighbours of `parent` that nobody has looked at, those first that are expected to beat the most.
   std::vector<Plan> Promising(const Plan& parent, const LossPredictor& predictor) const {
     struct Guess {
@@ -50,7 +72,7 @@ class Search {
     const double parent_loss = evaluator_->archive().LossOf(parent).value_or(0);
     std::vector<Guess> guesses;
     for (Plan& plan : NeighboursOf(parent)) {
-      if (evaluator_->archive().Find(plan) != nullptr) {
+      if (tried_.contains(plan.ToText()) || evaluator_->archive().LossOf(plan).has_value()) {
         continue;
       }
       const double to_beat = fronts_.LossToBeat(plan);
@@ -82,6 +104,7 @@ class Search {
 
   Status Try(const Plan& plan) {
     ++result_.tried;
+    tried_.insert(plan.ToText());
     const double to_beat = fronts_.LossToBeat(plan) * static_cast<double>(evaluator_->tokens_scored());
     const int64_t all = evaluator_->n_windows();
     ESPALIER_ASSIGN_OR_RETURN(const bool after_eighth,
@@ -127,6 +150,7 @@ class Search {
   FrontSearchOptions options_;
   Fronts fronts_;
   std::map<int64_t, double> shares_;
+  std::set<std::string> tried_;  // by this search: what others abandoned gets its chance
   FrontSearchResult result_;
 };
 

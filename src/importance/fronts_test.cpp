@@ -92,7 +92,7 @@ double Interacting(const Plan& plan, int64_t window) {
   for (size_t i = 0; i < dropped.size(); ++i) {
     loss += 0.1 + 0.03 * ((dropped[i].index * 5) % 7);
     for (size_t j = 0; j < i; ++j) {
-      loss += 0.02 * ((dropped[i].index * 3 + dropped[j].index * 11) % 6);
+      loss += 0.006 * ((dropped[i].index * 3 + dropped[j].index * 11) % 6);
     }
   }
   return loss * (1 + 0.05 * static_cast<double>(window % 3));
