@@ -256,7 +256,6 @@ class RankOnTwin : public testing::Test {
     ASSERT_TRUE(memory.ok());
     memory_ = *memory;
     options_.density_cells = {64, 4096};
-    options_.minutes = 1e-9;  // no time for swaps: runs can be compared
   }
   void TearDown() override { Remove(); }
   void Remove() const {

@@ -9,6 +9,7 @@
 #include "eval/dense_statistics.h"
 #include "eval/plan_evaluator.h"
 #include "importance/density.h"
+#include "importance/exhaustive.h"
 #include "importance/front_search.h"
 #include "importance/gsi.h"
 #include "importance/influence.h"
@@ -42,7 +43,8 @@ class Ranker {
       const std::string name = fmt::format("density {}/{}", i + 1, options_.density_cells.size());
       ESPALIER_RETURN_IF_ERROR(Phase(name, [this, i] { return Density(options_.density_cells[i]); }));
     }
-    ESPALIER_RETURN_IF_ERROR(Phase("swaps", [this] { return Swaps(); }));
+    ESPALIER_RETURN_IF_ERROR(options_.every_plan ? Phase("every plan", [this] { return EveryPlan(); })
+                                                 : Phase("swaps", [this] { return Swaps(); }));
     summary_.seconds = Seconds();
     for (const ArchiveRow& row : evaluator_->archive().rows()) {
       summary_.archive_rows += evaluator_->archive().whole(row) ? 1 : 0;
@@ -165,9 +167,15 @@ class Ranker {
     return Status::Ok();
   }
 
+  Status EveryPlan() {
+    return MeasureEveryPlan(evaluator_.get(), [this](int64_t done, int64_t total) {
+      Report(static_cast<double>(done) / static_cast<double>(total), fmt::format("{} of {} plans", done, total));
+    });
+  }
+
   Status Swaps() {
     const double begin = Seconds();
-    const double end = options_.minutes > 0 ? options_.minutes * 60 : 2 * begin;
+    const double end = options_.minutes * 60;
     if (end <= begin) {
       return Status::Ok();
     }

@@ -25,8 +25,9 @@ struct RankOptions {
   EngineOptions engine;
   Ablation ablation = Ablation::kMean;
   int max_resident_blocks = 0;
-  double minutes = 0;  // swaps go on until this much time was spent over all phases; 0: as long again as those before
-  int n_random = 3;    // random orders, seeds seed ... seed + n_random - 1
+  double minutes = 0;       // swaps go on until this much time was spent over all phases; 0: no swaps
+  bool every_plan = false;  // measure all 2^n_block plans besides, in place of swaps (importance/exhaustive.h)
+  int n_random = 3;         // random orders, seeds seed ... seed + n_random - 1
   uint64_t seed = 1;
   // KV cells that density chains are made for; empty: six, spread over KV bytes of 0.05 to 4 times the weights.
   std::vector<int64_t> density_cells;
