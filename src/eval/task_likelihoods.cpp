@@ -220,14 +220,13 @@ class Scheduler {
 }  // namespace
 
 Workload TaskWorkload(std::span<const EncodedItem> items, int n_ubatch) {
-  constexpr int64_t kBatchesInFlight = 3;
   int64_t longest = 0;
   int64_t total = 0;
   for (const EncodedItem& item : items) {
     longest = std::max(longest, CellsOf(item));
     total += CellsOf(item);
   }
-  const int64_t cells = std::max(longest, std::min(total, kBatchesInFlight * n_ubatch));
+  const int64_t cells = std::max(longest, std::min(total, int64_t{n_ubatch}));
   const int64_t mean = items.empty() ? 1 : std::max<int64_t>(1, total / static_cast<int64_t>(items.size()));
   return {.n_sequences = static_cast<int>(std::max<int64_t>(1, cells / mean)),
           .kv_cells = cells,

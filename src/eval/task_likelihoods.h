@@ -1,9 +1,12 @@
-// Log-likelihoods of many continuations through one engine, with its sub-batches kept full.
+// Log-likelihoods of many continuations through one engine, many items to a batch.
 //
 // What the choices of an item have in common at their beginning is computed once: the shared tokens, then each choice's
 // rest after the sequence was cut back to them. Items enter as others leave, and the tokens of a batch are whatever
-// comes next in each of them, so that every Decode has n_ubatch tokens while there is work: measured on the reference
-// model, that is what the processor needs.
+// comes next in each of them.
+//
+// Items in flight share the KV cells of one sub-batch. More would fill the batches better, but attention scans every
+// used cell for every token: on the reference model with 512 tokens to a sub-batch, 512 cells give batches of 240
+// tokens, 1536 cells batches of 480 that take 30 % longer in all.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +22,7 @@
 namespace espalier {
 
 // What is resident while the items are scored: size the engine's context (EngineOptions::n_ctx) by its kv_cells. Cells
-// for the longest request, and where there are more items for three sub-batches' tokens; n_sequences is the mean.
+// for the longest request, or for n_ubatch tokens if there are more; n_sequences is the mean.
 Workload TaskWorkload(std::span<const EncodedItem> items, int n_ubatch);
 
 // After each batch.
