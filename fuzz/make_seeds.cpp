@@ -1,8 +1,12 @@
-// make_seeds FOLDER: writes the hand-made seeds of gguf_fuzz, each a valid file that shows the
-// fuzzer one more part of the format.
+// make_seeds FOLDER: writes the hand-made seeds of gguf_fuzz and profile_fuzz to FOLDER/gguf and FOLDER/profile, each a
+// valid file that shows the fuzzer one more part of the format.
 #include <cstdio>
+#include <filesystem>
 #include <functional>
+#include <memory>
 
+#include "profile/journal.h"
+#include "profile/profile_file.h"
 #include "support/gguf_bytes.h"
 
 namespace {
@@ -84,6 +88,59 @@ void Empty(GgufBytes& f) {
   f.tensors.clear();
 }
 
+// Three layers of width 2, one of everything.
+espalier::Profile SmallProfile() {
+  using namespace espalier;  // NOLINT: it is all about one object
+  Profile profile;
+  profile.model_fingerprint = "00112233445566778899aabbccddeeff";
+  profile.model_name = "a model";
+  profile.n_layer = 3;
+  profile.n_embd = 2;
+  profile.means = {.n_embd = 2, .values = std::vector<float>(12, 0.5f)};
+  const MeasurementSet set = {.corpus = "book",
+                              .tokens_hash = "aa",
+                              .protocol = "gptq",
+                              .window_tokens = 4,
+                              .n_windows = 2,
+                              .tokens_scored = 6,
+                              .key_type = "f16",
+                              .value_type = "f16"};
+  const std::vector<WindowLoss> losses = {{1, 2}, {3, 4}};
+  Archive& archive = profile.ArchiveFor(set);
+  for (const char* plan : {"a0=0", "a0=0 f2=0.5", "dense"}) {
+    archive.Add(*Plan::Parse(plan, 3), 0, losses);
+  }
+  profile.primary_set = set.Key();
+  profile.Put(Ranking{"density", 64, 1, {{0}, {1}, {2}, {3}, {4}, {5}}, {1, 2, 3, 4, 5, 6}});
+  profile.Put(TextSketch{"book", "aa", {1, 2}});
+  return profile;
+}
+
+espalier::Status WriteProfileSeeds(const std::string& folder) {
+  using namespace espalier;  // NOLINT: likewise
+  const Profile profile = SmallProfile();
+  ESPALIER_RETURN_IF_ERROR(WriteProfile(profile, folder + "/profile"));
+  Profile empty = profile;
+  empty.archives.clear();
+  empty.rankings.clear();
+  empty.texts.clear();
+  empty.means = {};
+  ESPALIER_RETURN_IF_ERROR(WriteProfile(empty, folder + "/empty"));
+  std::filesystem::remove(folder + "/journal");
+  ESPALIER_ASSIGN_OR_RETURN(const auto journal, Journal::Open(folder + "/journal"));
+  ESPALIER_RETURN_IF_ERROR(journal->Start(profile, 0));
+  const Archive& archive = profile.archives.front();
+  for (const ArchiveRow& row : archive.rows()) {
+    ESPALIER_RETURN_IF_ERROR(journal->Append(archive.set(), row.plan, 0, row.windows));
+  }
+  return Status::Ok();
+}
+
+int Failed(const espalier::Status& status) {
+  std::fprintf(stderr, "make_seeds: %s\n", status.message().c_str());
+  return 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -99,11 +156,11 @@ int main(int argc, char** argv) {
   for (const auto& [name, edit] : seeds) {
     GgufBytes file = TinyLlama();
     edit(file);
-    const auto status = espalier::WriteWholeFile(std::string(argv[1]) + "/" + name + ".gguf", file.Build());
+    const auto status = espalier::WriteWholeFile(std::string(argv[1]) + "/gguf/" + name + ".gguf", file.Build());
     if (!status.ok()) {
-      std::fprintf(stderr, "make_seeds: %s\n", status.message().c_str());
-      return 1;
+      return Failed(status);
     }
   }
-  return 0;
+  const auto status = WriteProfileSeeds(std::string(argv[1]) + "/profile");
+  return status.ok() ? 0 : Failed(status);
 }

@@ -2,12 +2,10 @@
 
 #include <ggml.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -15,6 +13,7 @@
 #include <set>
 
 #include "base/file.h"
+#include "base/file_size_limit_for_test.h"
 #include "model/model.h"
 
 namespace espalier {
@@ -271,15 +270,10 @@ TEST_F(RandomModel, LeavesNothingBehindWhereItCannotWrite) {
 // The size limit of the process stands in for a full disk: both make a write in the middle of the file fail.
 TEST_F(RandomModel, KeepsTheOldFileWhenTheDiskIsFull) {
   ASSERT_TRUE(WriteWholeFile(Path("model"), "what was there before").ok());
-  rlimit unlimited = {};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
-  rlimit small = unlimited;
-  small.rlim_cur = 1 << 19;
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const auto result = GenerateRandomModel(Small(), Path("model"));
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
-  std::signal(SIGXFSZ, handler);
+  const auto result = [&] {
+    const FileSizeLimit limit(1 << 19);
+    return GenerateRandomModel(Small(), Path("model"));
+  }();
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.status().code(), ErrorCode::kIo);
   EXPECT_NE(result.status().message().find("writing failed after 524288 bytes"), std::string::npos)
