@@ -131,7 +131,7 @@ Result<BenchReport> MeasureAll(const BenchOptions& o, const std::shared_ptr<cons
   ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
   BenchReport report;
   ESPALIER_ASSIGN_OR_RETURN(report.placement, Place(model, options, Workload::Uniform(1, n_ctx), {o.plan, budget}));
-  WarnAboutDataFreePlan(report.placement);
+  AnnouncePlacement(report.placement);
   ESPALIER_ASSIGN_OR_RETURN(const uint64_t buffer_bytes, BandwidthBufferBytes(o));
   ESPALIER_ASSIGN_OR_RETURN(report.bandwidth, MeasureReadBandwidth(buffer_bytes, options.n_threads));
   if (o.versus_libllama) {

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/eval_tasks.h"
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/placement.h"
@@ -33,19 +34,21 @@ struct EvalOptions {
   int64_t switch_at = -1;
   BudgetOption budget;
   PlanOptions plan;
+  PolicyFlags policy;
   EngineFlags engine;
+  TaskFlags tasks;
   bool json = false;
 };
 
 void BindEval(CLI::App& app, EvalOptions& o) {
   AddModelOption(app, o.model);
-  app.add_option("--text", o.text, "Text to score")->required();
+  auto* text = app.add_option("--text", o.text, "Text to score");
   app.add_option("--protocol", o.protocol,
                  "gptq: the papers', every token of disjoint windows; llama: as llama-perplexity. Figures of different "
                  "protocols cannot be compared")
       ->capture_default_str();
   app.add_option("-c,--ctx-size", o.window_tokens,
-                 "Tokens of a window; 0: 2048 (gptq), 512 (llama) or what the model has")
+                 "Tokens of a window, or of a task's request; 0: 2048 (gptq), 512 (llama) or what the model has")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--windows", o.max_windows, "Windows to score at most; 0: all of the text")
@@ -55,8 +58,16 @@ void BindEval(CLI::App& app, EvalOptions& o) {
   app.add_option("--switch-at", o.switch_at, "Change to the plan and back at this token of each window, in flight")
       ->check(CLI::PositiveNumber)
       ->excludes(kl);
+  auto* tasks = AddTaskFlags(app, o.tasks);
+  tasks->excludes(text)->excludes(kl)->excludes("--switch-at")->excludes("--windows")->excludes("--protocol");
+  app.callback([text, tasks] {
+    if (text->count() + tasks->count() == 0) {
+      throw CLI::RequiredError("--text or --tasks");
+    }
+  });
   AddBudgetOption(app, o.budget);
   AddPlanOptions(app, o.plan);
+  AddPolicyFlags(app, o.policy);
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);
 }
@@ -194,9 +205,22 @@ Result<Windows> ReadWindows(const EvalOptions& o, const Model& model, const Toke
   return CutWindows(tokenizer, model.hparams().n_ctx_train, o.text, text, options);
 }
 
+Result<Placement> PlaceEval(const EvalOptions& o, const std::shared_ptr<const Model>& model, const Workload& workload) {
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
+  ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
+  ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
+  options.means = profile.means;
+  ESPALIER_ASSIGN_OR_RETURN(Placement placement, Place(model, options, workload,
+                                                       PlacementRequest{o.plan, budget, o.policy, std::move(profile)}));
+  AnnouncePlacement(placement);
+  return placement;
+}
+
+// With `plan`, which need not be the one that was placed.
 Result<std::unique_ptr<Engine>> OpenEngine(const EvalOptions& o, const std::shared_ptr<const Model>& model,
-                                           const Workload& workload, const Plan& plan) {
-  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, o.engine.Read(workload.kv_cells));
+                                           const Workload& workload, const Placement& placement, const Plan& plan) {
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
+  options.means = placement.profile.means;
   return Engine::Create(model, options, plan);
 }
 
@@ -205,26 +229,37 @@ Status Show(const EvalOptions& o, const Placement& placement, const Result<Measu
   ESPALIER_RETURN_IF_ERROR(result.status());
   if (o.json) {
     Json report = ReportOf(*result);
-    report["policy"] = placement.policy->name();
+    AddPolicy(report, placement);
     report["budget_bytes"] = LimitJson(placement.limit_bytes());
     report["predicted_managed_bytes"] = placement.footprint.managed_bytes();
     PrintJson(report);
   } else {
     PrintText(*result);
+    if (!placement.profile.path.empty()) {
+      fmt::print("policy {}: {}, predicted managed {}\n", placement.policy->name(), DescribeLoss(placement.loss),
+                 FormatBytes(placement.footprint.managed_bytes()));
+    }
   }
   return Status::Ok();
+}
+
+Status EvalTasks(const EvalOptions& o, const std::shared_ptr<const Model>& model, const Tokenizer& tokenizer) {
+  ESPALIER_ASSIGN_OR_RETURN(const TaskRun run, ReadTasks(o.tasks, *model, tokenizer, o.window_tokens));
+  const Workload workload = TaskWorkload(run.encoded, o.engine.n_ubatch);
+  ESPALIER_ASSIGN_OR_RETURN(const Placement placement, PlaceEval(o, model, workload));
+  ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, placement, placement.plan));
+  return Show(o, placement, RunTasks(o.tasks, run, engine.get()));
 }
 
 Status Eval(const EvalOptions& o) {
   ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
   ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
+  if (o.tasks.given()) {
+    return EvalTasks(o, model, *tokenizer);
+  }
   ESPALIER_ASSIGN_OR_RETURN(const Windows windows, ReadWindows(o, *model, *tokenizer));
   const Workload workload = EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 1);
-  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions engine_options, o.engine.Read(workload.kv_cells));
-  ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
-  ESPALIER_ASSIGN_OR_RETURN(const Placement placement,
-                            Place(model, engine_options, workload, PlacementRequest{o.plan, budget}));
-  WarnAboutDataFreePlan(placement);
+  ESPALIER_ASSIGN_OR_RETURN(const Placement placement, PlaceEval(o, model, workload));
   ProgressBar bar(fmt::format("scoring {}", Printable(o.text, 40)));
   const EvalProgress progress = [&bar](int64_t done, int64_t total, double) {
     bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
@@ -232,26 +267,29 @@ Status Eval(const EvalOptions& o) {
   const Plan dense = Plan::Dense(model->n_layer());
   if (o.kl) {
     const Workload both = EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 2);
-    ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, both, dense));
+    ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, both, placement, dense));
     return Show(o, placement, MeasureKl(engine.get(), placement.plan, windows, progress));
   }
   if (o.switch_at >= 0) {
-    ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, dense));
+    ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, placement, dense));
     return Show(o, placement, MeasurePlanSwitch(engine.get(), placement.plan, windows, o.switch_at, progress));
   }
-  ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, placement.plan));
+  ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, placement, placement.plan));
   return Show(o, placement, MeasurePerplexity(engine.get(), windows, progress));
 }
 
 }  // namespace
 
 void AddEvalCommand(CLI::App& app, std::vector<Command>& commands) {
-  auto* eval = app.add_subcommand("eval", "Perplexity and KL divergence of a plan, and the cost of changing plans");
+  auto* eval = app.add_subcommand(
+      "eval", "Perplexity, KL divergence and zero-shot accuracy of a plan, and the cost of changing plans");
   eval->footer(
       "Examples:\n"
       "  espalier eval reference --text book.txt --protocol llama\n"
       "  espalier eval reference --text book.txt --memory-budget 80% --kl --json\n"
-      "  espalier eval reference --text book.txt --drop a10,f10 --switch-at 256\n");
+      "  espalier eval reference --text book.txt --memory-budget 80% --profile reference.profile --policy gsi\n"
+      "  espalier eval reference --text book.txt --drop a10,f10 --switch-at 256\n"
+      "  espalier eval reference --tasks blimp.jsonl --limit 100 --drop a10,f10\n");
   AddCommand<EvalOptions>(eval, commands, BindEval, Eval);
 }
 

@@ -75,9 +75,18 @@ Json ModelJson(const Model& model) {
 
 Json LimitJson(uint64_t limit_bytes) { return limit_bytes == Placement::kUnlimited ? Json() : Json(limit_bytes); }
 
+void AddPolicy(Json& report, const Placement& placement) {
+  const ProfileInUse& profile = placement.profile;
+  report["policy"] = placement.policy->name();
+  report["profile"] = profile.path.empty() ? Json() : Json(profile.path);
+  report["ablation"] = AblationName(profile.ablation);
+  report["predicted_loss_nats"] = placement.loss ? Json(placement.loss->nats) : Json();
+  report["predicted_loss_measured"] = placement.loss && placement.loss->measured;
+}
+
 void AddPlacement(Json& report, const Placement& placement) {
   report["budget_bytes"] = LimitJson(placement.limit_bytes());
-  report["policy"] = placement.policy->name();
+  AddPolicy(report, placement);
   report["plan"] = ToJson(placement.plan);
 }
 

@@ -26,7 +26,10 @@ Json ToJson(const Workload& workload);
 Json ToJson(const TransitionEvent& event);
 // path, name, architecture, quantization, layers.
 Json ModelJson(const Model& model);
-// budget_bytes (null without a budget), policy, plan.
+// policy, profile (its file; null without one), ablation, predicted_loss_nats (null where nothing is known),
+// predicted_loss_measured (false: an estimate).
+void AddPolicy(Json& report, const Placement& placement);
+// budget_bytes (null without a budget), what AddPolicy adds, plan.
 void AddPlacement(Json& report, const Placement& placement);
 // null for kUnlimited.
 Json LimitJson(uint64_t limit_bytes);

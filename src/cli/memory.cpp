@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -9,7 +10,7 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/placement.h"
-#include "policy/data_free.h"
+#include "model/quote.h"
 #include "text/tokenizer.h"
 
 namespace espalier {
@@ -20,6 +21,7 @@ struct MemoryOptions {
   std::string workload;
   BudgetOption budget;
   PlanOptions plan;
+  PolicyFlags policy;
   EngineFlags engine;
   bool json = false;
 };
@@ -30,6 +32,7 @@ void BindMemory(CLI::App& app, MemoryOptions& o) {
                  "What is resident beside weights: 8x4096 is 8 sequences of 4096 tokens; default: one full context");
   AddBudgetOption(app, o.budget);
   AddPlanOptions(app, o.plan);
+  AddPolicyFlags(app, o.policy);
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);
 }
@@ -101,6 +104,10 @@ void PrintText(const Model& model, const MemoryPlan& plan) {
   if (placement.budget) {
     row("budget", placement.limit_bytes(), plan.fits ? "fits" : "does not fit");
   }
+  if (!placement.profile.path.empty()) {
+    fmt::print("  {}, ablation {}, by {}\n", DescribeLoss(placement.loss), AblationName(placement.profile.ablation),
+               Printable(placement.profile.path, 4096));
+  }
   fmt::print("\n  {:<6} {:>14} {:>14}\n", "block", "weights", "KV");
   for (int b = 0; b < model.n_block(); ++b) {
     const uint64_t kv = KvBytesOfBlock(plan, {b});
@@ -118,12 +125,14 @@ Result<MemoryPlan> PlanMemory(const MemoryOptions& o, const std::shared_ptr<cons
   ESPALIER_RETURN_IF_ERROR(CheckContext(*model, workload.longest_sequence));
   // Part of every process that runs the model, and so of process_bytes.
   ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
-  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, o.engine.Read(workload.kv_cells));
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
   ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
+  ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
+  options.means = profile.means;
   MemoryPlan plan;
   // A plan of the user's is reported whether it fits or not: that is the question.
-  const PlacementRequest request = {o.plan, o.plan.given() ? std::nullopt : budget};
-  ESPALIER_ASSIGN_OR_RETURN(plan.placement, Place(model, options, workload, request));
+  PlacementRequest request = {o.plan, o.plan.given() ? std::nullopt : budget, o.policy, std::move(profile)};
+  ESPALIER_ASSIGN_OR_RETURN(plan.placement, Place(model, options, workload, std::move(request)));
   plan.placement.budget = budget;
   plan.fits = TotalBytes(plan) <= plan.placement.limit_bytes();
   Plan nothing = Plan::Dense(model->n_layer());
@@ -140,6 +149,7 @@ Result<MemoryPlan> PlanMemory(const MemoryOptions& o, const std::shared_ptr<cons
 Status Memory(const MemoryOptions& o) {
   ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
   ESPALIER_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(o, model));
+  AnnounceProfile(plan.placement);
   if (o.json) {
     PrintJson(ReportOf(*model, plan));
   } else {
@@ -156,6 +166,7 @@ void AddMemoryCommand(CLI::App& app, std::vector<Command>& commands) {
       "Examples:\n"
       "  espalier memory reference --workload 8x512\n"
       "  espalier memory model.gguf --workload 8x4096 --memory-budget 6GiB --json\n"
+      "  espalier memory model.gguf --workload 8x4096 --memory-budget 70% --profile model.profile --policy gsi\n"
       "  espalier memory model.gguf --workload 1x4096 --drop a3,f7 -ctk q8_0 -ctv q8_0\n");
   AddCommand<MemoryOptions>(memory, commands, BindMemory, Memory);
 }

@@ -6,24 +6,22 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/process_memory.h"
+#include "model/quote.h"
 #include "policy/data_free.h"
-#include "policy/static_plan.h"
 
 namespace espalier {
 
 Result<Placement> Place(std::shared_ptr<const Model> model, const EngineOptions& options, const Workload& workload,
-                        const PlacementRequest& request) {
+                        PlacementRequest request) {
   Placement placement;
   placement.budget = request.budget;
-  if (request.plan.given() || !request.budget) {
-    ESPALIER_ASSIGN_OR_RETURN(const Plan plan, request.plan.Read(model->n_layer()));
-    if (!plan.whole_blocks_only()) {
-      return Unsupported(
-          fmt::format("plan '{}': blocks can be kept whole (1) or dropped (0), not in between", plan.ToText()));
-    }
-    placement.policy = std::make_unique<StaticPolicy>(plan);
-  } else {
-    placement.policy = std::make_unique<DataFreePolicy>();
+  ESPALIER_ASSIGN_OR_RETURN(placement.policy, ChoosePolicy(request.policy, request.profile, request.plan,
+                                                           request.budget.has_value(), model->n_layer()));
+  placement.profile = std::move(request.profile);
+  if (placement.profile.profile != nullptr) {
+    placement.profile.profile.reset();
+    ReturnFreedMemoryToSystem();
   }
   ESPALIER_ASSIGN_OR_RETURN(placement.survey, SurveyMemory(std::move(model), options, workload));
   const Observation observation = {.memory = &placement.survey.memory,
@@ -33,18 +31,40 @@ Result<Placement> Place(std::shared_ptr<const Model> model, const EngineOptions&
   ESPALIER_ASSIGN_OR_RETURN(Decision decision, placement.policy->Decide(observation));
   placement.plan = std::move(decision.plan);
   placement.footprint = decision.footprint;
+  placement.loss = decision.loss;
   return placement;
 }
 
-void WarnAboutDataFreePlan(const Placement& placement) {
-  if (placement.plan.dense() || std::string_view(placement.policy->name()) != DataFreePolicy().name()) {
+std::string DescribeLoss(const std::optional<PredictedLoss>& loss) {
+  return loss ? fmt::format("predicted loss {:.4f} nats per token ({})", loss->nats,
+                            loss->measured ? "measured" : "estimated")
+              : "predicted loss unknown";
+}
+
+void AnnounceProfile(const Placement& placement) {
+  if (placement.profile.found_beside_model) {
+    fmt::print(stderr, "espalier: using the profile beside the model: {} (--profile none: without)\n",
+               Printable(placement.profile.path, 4096));
+  }
+}
+
+void AnnouncePlacement(const Placement& placement) {
+  AnnounceProfile(placement);
+  const ProfileInUse& profile = placement.profile;
+  const bool data_free = std::string_view(placement.policy->name()) == DataFreePolicy().name();
+  if (placement.plan.dense() || (!data_free && profile.path.empty())) {
     return;
   }
-  fmt::print(stderr,
-             "espalier: warning: {} of {} blocks dropped to fit {} ({} at workload {}), chosen by their place alone, "
-             "not by measurement: {}\n",
-             placement.plan.dropped().size(), placement.plan.n_block(), placement.budget->ToText(),
-             FormatBytes(placement.limit_bytes()), placement.survey.workload.ToText(), placement.plan.ToText());
+  const std::string budget = placement.budget
+                                 ? fmt::format(" to fit {} ({} at workload {})", placement.budget->ToText(),
+                                               FormatBytes(placement.limit_bytes()), placement.survey.workload.ToText())
+                                 : "";
+  fmt::print(stderr, "espalier: {}{} of {} blocks dropped{}, {}{}{}: {}\n", data_free ? "warning: " : "",
+             placement.plan.dropped().size(), placement.plan.n_block(), budget,
+             data_free ? "chosen by their place alone, not by measurement"
+                       : fmt::format("policy {}", placement.policy->name()),
+             profile.path.empty() ? "" : ", ", profile.path.empty() ? "" : DescribeLoss(placement.loss),
+             placement.plan.ToText());
 }
 
 }  // namespace espalier

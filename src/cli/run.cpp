@@ -1,8 +1,6 @@
 // espalier run: a prompt is answered, inside a budget that may change meanwhile.
 #include <fmt/format.h>
-#include <signal.h>
 
-#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -12,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/placement.h"
@@ -32,6 +31,7 @@ struct RunOptions {
   BudgetOption budget;
   std::string schedule;
   PlanOptions plan;
+  PolicyFlags policy;
   EngineFlags engine;
   SamplingFlags sampling;
   int64_t n_predict = -1;
@@ -57,6 +57,7 @@ void BindRun(CLI::App& app, RunOptions& o) {
   app.add_option("-b,--batch-size", o.n_batch, "Prompt tokens handed to the engine at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  AddPolicyFlags(app, o.policy);
   AddEngineFlags(app, o.engine);
   AddSamplingFlags(app, o.sampling);
   app.add_flag("--no-display", o.display.no_panel, "Plain text, even on a terminal");
@@ -130,38 +131,6 @@ Result<std::vector<LimitChange>> ResolveChanges(const Placement& placement,
   return limits;
 }
 
-std::atomic<Generation*> interruptible = nullptr;
-
-void OnSignal(int) {
-  if (Generation* generation = interruptible.load(); generation != nullptr) {
-    generation->RequestAbort();
-  }
-}
-
-// Ctrl-C ends the generation, not the program, as long as this lives. A second one ends the program at once.
-class InterruptGuard {
- public:
-  explicit InterruptGuard(Generation* generation) {
-    interruptible = generation;
-    struct sigaction action = {};
-    action.sa_handler = OnSignal;
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
-    ::sigaction(SIGINT, &action, &old_interrupt_);
-    ::sigaction(SIGTERM, &action, &old_terminate_);
-  }
-  ~InterruptGuard() {
-    ::sigaction(SIGINT, &old_interrupt_, nullptr);
-    ::sigaction(SIGTERM, &old_terminate_, nullptr);
-    interruptible = nullptr;
-  }
-  InterruptGuard(const InterruptGuard&) = delete;
-  InterruptGuard& operator=(const InterruptGuard&) = delete;
-
- private:
-  struct sigaction old_interrupt_ = {};
-  struct sigaction old_terminate_ = {};
-};
-
 struct Finished {
   GenerationStatistics statistics;
   MemoryAccount account;
@@ -226,15 +195,18 @@ Status Run(const RunOptions& o) {
   }
   const auto prompt_tokens = static_cast<int64_t>(generation_options.prompt.size());
   ESPALIER_ASSIGN_OR_RETURN(const int64_t n_ctx, ChooseContext(o, *model, prompt_tokens));
-  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions engine_options, o.engine.Read(n_ctx));
-  ESPALIER_ASSIGN_OR_RETURN(Placement placement, Place(model, engine_options, Workload::Uniform(1, n_ctx),
-                                                       PlacementRequest{o.plan, budgets.initial}));
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions engine_options, o.engine.Read(n_ctx));
+  ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
+  engine_options.means = profile.means;
+  ESPALIER_ASSIGN_OR_RETURN(Placement placement,
+                            Place(model, engine_options, Workload::Uniform(1, n_ctx),
+                                  PlacementRequest{o.plan, budgets.initial, o.policy, std::move(profile)}));
   ESPALIER_RETURN_IF_ERROR(ResolveChanges(placement, budgets.changes).status());
   // The token after the last that fits needs no cell of its own.
   const int64_t room = n_ctx - prompt_tokens + 1;
   generation_options.max_tokens = o.n_predict >= 0 ? o.n_predict : room;
   generation_options.prefill_chunk = o.n_batch;
-  WarnAboutDataFreePlan(placement);
+  AnnouncePlacement(placement);
 
   ESPALIER_ASSIGN_OR_RETURN(const auto engine, Engine::Create(model, engine_options, placement.plan));
   placement.survey.Adopt(engine->memory_model());
@@ -249,7 +221,7 @@ Status Run(const RunOptions& o) {
   display_options.prompt = prompt;
   const auto display = RunDisplay::Create(placement, display_options);
   Result<GenerationStatistics> statistics = [&] {
-    const InterruptGuard guard(&generation);
+    const InterruptGuard guard([](void* running) { static_cast<Generation*>(running)->RequestAbort(); }, &generation);
     return generation.Run(generation_options, *display);
   }();
   display->Finish();
@@ -278,6 +250,7 @@ void AddRunCommand(CLI::App& app, std::vector<Command>& commands) {
       "  espalier run -p \"The old house stood\" -n 64\n"
       "  espalier run model.gguf -p \"Once\" --memory-budget 70%\n"
       "  espalier run -p \"Once\" -n 160 --budget-schedule 0:100%,48:60%,96:100% --pace 20\n"
+      "  espalier run model.gguf -p \"Once\" --memory-budget 70% --profile model.profile --max-loss 0.5\n"
       "  espalier run -p \"Once\" --drop a3,f7 --json\n");
   AddCommand<RunOptions>(run, commands, BindRun, Run);
 }

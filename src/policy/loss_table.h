@@ -16,8 +16,8 @@ namespace espalier {
 // the one that keeps earlier blocks. A plan is a set of bits, one for each block kept: 10 000 plans of 64 blocks are
 // 80 kB and stay in the cache.
 //
-// Cost: a scan of 10 000 rows takes 0.1 ms or less at 64 blocks. The bytes of a row are sums over its blocks; they are
-// looked up eight blocks at a time in a table that each scan makes for its observation (adding block by block takes six
+// Cost: a scan of 10 000 rows takes 0.1 ms at 64 blocks. The bytes of a row are sums over its blocks; they are looked
+// up eight blocks at a time in a table that each scan makes for its observation (adding block by block takes five
 // times as long).
 //
 // Thread rule: const calls from any thread.
