@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -52,6 +53,7 @@ int Fail(int code, const std::string& message) {
 
 int RunEspalier(int argc, char** argv) {
   ReturnFreedMemoryToSystem();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error to tell, like a full disk
   CLI::App app(kAbout, "espalier");
   app.set_version_flag("--version", fmt::format("espalier {} (ggml {})", ESPALIER_VERSION, ESPALIER_GGML_VERSION));
   std::vector<Command> commands;
@@ -59,6 +61,8 @@ int RunEspalier(int argc, char** argv) {
   AddInspectCommand(app, commands);
   AddMemoryCommand(app, commands);
   AddEvalCommand(app, commands);
+  AddRankCommand(app, commands);
+  AddCompareCommand(app, commands);
   AddBenchCommand(app, commands);
   AddGenerateModelCommand(app, commands);
   try {
@@ -72,8 +76,9 @@ int RunEspalier(int argc, char** argv) {
   const auto command =
       std::find_if(commands.rbegin(), commands.rend(), [](const Command& c) { return c.app->parsed(); });
   if (command == commands.rend()) {
-    return Fail(kExitUsage,
-                "no command: expected run, inspect, memory, eval, bench or generate-model (--help tells more)");
+    return Fail(
+        kExitUsage,
+        "no command: expected run, inspect, memory, eval, rank, compare, bench or generate-model (--help tells more)");
   }
   const Status status = command->run();
   if (!status.ok()) {

@@ -20,6 +20,8 @@ void AddRunCommand(CLI::App& app, std::vector<Command>& commands);
 void AddInspectCommand(CLI::App& app, std::vector<Command>& commands);
 void AddMemoryCommand(CLI::App& app, std::vector<Command>& commands);
 void AddEvalCommand(CLI::App& app, std::vector<Command>& commands);
+void AddRankCommand(CLI::App& app, std::vector<Command>& commands);
+void AddCompareCommand(CLI::App& app, std::vector<Command>& commands);
 void AddBenchCommand(CLI::App& app, std::vector<Command>& commands);
 void AddGenerateModelCommand(CLI::App& app, std::vector<Command>& commands);
 
