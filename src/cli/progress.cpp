@@ -18,7 +18,7 @@ ProgressBar::~ProgressBar() {
   }
 }
 
-void ProgressBar::Update(uint64_t done, uint64_t total) {
+void ProgressBar::Update(uint64_t done, uint64_t total, std::string_view detail) {
   const auto now = Clock::now();
   // Shown after half a second if it will take two or more, which is known by then.
   const double elapsed = std::chrono::duration<double>(now - start_).count();
@@ -32,11 +32,13 @@ void ProgressBar::Update(uint64_t done, uint64_t total) {
   }
   shown_ = true;
   last_drawn_ = now;
-  const int width = std::clamp(QueryTerminal(stderr).width - static_cast<int>(what_.size()) - 24, 8, 40);
+  const int room = QueryTerminal(stderr).width - static_cast<int>(what_.size()) - 24;
+  const int width = std::clamp(room - static_cast<int>(detail.size()), 8, 40);
   const auto filled = static_cast<size_t>(share * width);
   const auto seconds = static_cast<int64_t>(left + 0.5);
-  fmt::print(stderr, "\r\x1b[K{} [{}{}] {:3.0f} % {}:{:02} left", what_, std::string(filled, '#'),
-             std::string(static_cast<size_t>(width) - filled, '-'), share * 100, seconds / 60, seconds % 60);
+  fmt::print(stderr, "\r\x1b[K{} [{}{}] {:3.0f} % {}:{:02} left{}{}", what_, std::string(filled, '#'),
+             std::string(static_cast<size_t>(width) - filled, '-'), share * 100, seconds / 60, seconds % 60,
+             detail.empty() ? "" : "  ", detail.substr(0, static_cast<size_t>(std::max(room - width - 2, 0))));
   std::fflush(stderr);
 }
 

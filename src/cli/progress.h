@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace espalier {
 
@@ -15,8 +16,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  // REQUIRES: done <= total
-  void Update(uint64_t done, uint64_t total);
+  // `detail` is shown behind the bar, as far as there is room. REQUIRES: done <= total
+  void Update(uint64_t done, uint64_t total, std::string_view detail = {});
 
  private:
   using Clock = std::chrono::steady_clock;

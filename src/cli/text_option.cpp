@@ -1,0 +1,31 @@
+#include "cli/text_option.h"
+
+#include "base/bytes.h"
+#include "base/file.h"
+
+namespace espalier {
+
+Result<Windows> TextOption::Read(const Model& model, const Tokenizer& tokenizer) const {
+  WindowOptions options = {.window_tokens = window_tokens, .max_windows = max_windows};
+  ESPALIER_ASSIGN_OR_RETURN(options.protocol, ParseProtocol(protocol));
+  constexpr uint64_t kMaxTextBytes = kGiB;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(file, kMaxTextBytes));
+  return CutWindows(tokenizer, model.hparams().n_ctx_train, file, text, options);
+}
+
+void AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose) {
+  app.add_option("--text", option.file, purpose)->required();
+  app.add_option("--protocol", option.protocol,
+                 "gptq: the papers', every token of disjoint windows; llama: as llama-perplexity. Figures of different "
+                 "protocols cannot be compared")
+      ->capture_default_str();
+  app.add_option("-c,--ctx-size", option.window_tokens,
+                 "Tokens of a window; 0: 2048 (gptq), 512 (llama) or what the model has")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--windows", option.max_windows, "Windows to measure on at most; 0: all of the text")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+}  // namespace espalier
