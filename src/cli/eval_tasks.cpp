@@ -93,6 +93,7 @@ CLI::Option* AddTaskFlags(CLI::App& app, TaskFlags& flags) {
                                "Accuracy on these tasks, by lm-evaluation-harness's rules: JSONL files, separated by "
                                "commas (docs/formats/tasks.md)")
                     ->delimiter(',')
+                    ->allow_extra_args(false)
                     ->group(kGroup);
   app.add_option("--limit", flags.limit, "Items of each task, the first ones; 0: all")
       ->check(CLI::NonNegativeNumber)
@@ -176,16 +177,16 @@ void PrintText(const TaskReport& report) {
              task.accuracies);
   }
   const auto mean_row = [](const std::string& name, const MeanScore& mean, std::string_view of) {
-    PrintRow(Printable(name, 54), fmt::format("{} {}", mean.tasks, of), mean.accuracies);
+    PrintRow(Printable(name, 54), fmt::format("{} {}{}", mean.tasks, of, mean.tasks == 1 ? "" : "s"), mean.accuracies);
   };
   for (const MeanScore& group : summary.groups) {
-    mean_row(fmt::format("mean of {}: {}", group.set, group.group), group, "tasks");
+    mean_row(fmt::format("mean of {}: {}", group.set, group.group), group, "task");
   }
   for (const MeanScore& set : summary.sets) {
-    mean_row(fmt::format("mean of {}", set.set), set, "tasks");
+    mean_row(fmt::format("mean of {}", set.set), set, "task");
   }
   if (summary.average) {
-    mean_row("mean of all files", *summary.average, "files");
+    mean_row("mean of all files", *summary.average, "file");
   }
   fmt::print("managed {}, {:.1f} s, {:.1f} items/s\n", FormatBytes(report.likelihoods.managed_bytes),
              report.elapsed_ms / 1000, static_cast<double>(report.items) / (report.elapsed_ms / 1000));
