@@ -114,7 +114,9 @@ TEST(RpcDevice, ComputesTheBitsOfTheHostThroughReleaseAndRestore) {
 }
 
 TEST(RpcDevice, NobodyThereIsAClearError) {
-  const auto engine = Engine::Create(OpenOrFail(TwinPath()), {.device = "RPC:127.0.0.1:1"}, Plan::Dense(6));
+  EngineOptions options;
+  options.device = "RPC:127.0.0.1:1";
+  const auto engine = Engine::Create(OpenOrFail(TwinPath()), options, Plan::Dense(6));
   ASSERT_FALSE(engine.ok());
   EXPECT_NE(engine.status().message().find("RPC:127.0.0.1:1"), std::string::npos) << engine.status().message();
 }

@@ -131,8 +131,8 @@ INSTANTIATE_TEST_SUITE_P(
     Stores, EvaluatorOnTwin,
     testing::Values(Case{"F16", KvType::kF16, Ablation::kZero}, Case{"F16", KvType::kF16, Ablation::kMean},
                     Case{"Q4_K_M", KvType::kQ8_0, Ablation::kZero}, Case{"Q4_K_M", KvType::kQ8_0, Ablation::kMean}),
-    [](const auto& info) {
-      return std::string(info.param.type) + (info.param.ablation == Ablation::kMean ? "Mean" : "Zero");
+    [](const auto& test) {
+      return std::string(test.param.type) + (test.param.ablation == Ablation::kMean ? "Mean" : "Zero");
     });
 
 // The loop as the papers write it: every candidate of every round computed whole, from the embedding to the head, by an
