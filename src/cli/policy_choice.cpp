@@ -57,7 +57,7 @@ Result<ProfileInUse> ReadProfileFile(const PolicyFlags& flags, const Model& mode
     return ProfileInUse();
   }
   for (const std::string& note : notes) {
-    Warn(fmt::format("profile {}: {}", Quote(use.path), note));
+    Warn(note);
   }
   use.profile = std::make_shared<const Profile>(std::move(*profile));
   return use;

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
+#include "base/hash.h"
 #include "model/quote.h"
 #include "policy/data_free.h"
 #include "policy/loss_table.h"
@@ -108,12 +110,17 @@ const std::vector<std::string>& ProfilePolicyNames() {
 }
 
 const Archive* ServedArchive(const Profile& profile, Ablation ablation) {
-  if (const Archive* primary = profile.primary(); primary != nullptr && primary->set().ablation == ablation) {
+  const std::string means_hash = HashHex(std::as_bytes(std::span(profile.means.values)));
+  const auto as_served = [&](const MeasurementSet& set) {
+    return set.ablation == ablation &&
+           (ablation == Ablation::kZero || set.means_hash.empty() || set.means_hash == means_hash);
+  };
+  if (const Archive* primary = profile.primary(); primary != nullptr && as_served(primary->set())) {
     return primary;
   }
   const Archive* best = nullptr;
   for (const Archive& archive : profile.archives) {
-    if (archive.set().ablation == ablation && (best == nullptr || WholeRows(archive) > WholeRows(*best))) {
+    if (as_served(archive.set()) && (best == nullptr || WholeRows(archive) > WholeRows(*best))) {
       best = &archive;
     }
   }

@@ -26,8 +26,9 @@ struct ProfilePolicyOptions {
   std::optional<Ablation> ablation = {};
 };
 
-// The archive that losses are looked up in: the primary one if its ablation is `ablation`, else the one with the most
-// whole rows among those of that ablation (of equal ones the first). nullptr if there is none.
+// The archive that losses are looked up in: the primary one if it was measured with `ablation` (and the profile's
+// means, where dropped blocks add them), else the one with the most whole rows among those that were (of equal ones the
+// first). nullptr if there is none.
 const Archive* ServedArchive(const Profile& profile, Ablation ablation);
 
 // kInvalidArgument for an unknown name (lists those there are) or a floor that is no number from 0 up; kNotFound,

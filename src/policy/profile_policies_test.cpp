@@ -9,6 +9,7 @@
 #include <random>
 #include <thread>
 
+#include "base/hash.h"
 #include "policy/data_free.h"
 #include "policy/loss_table.h"
 #include "policy/static_plan.h"
@@ -439,6 +440,16 @@ TEST(ProfilePolicies, LossesComeFromAnArchiveOfTheAblationServed) {
   EXPECT_EQ(MakeOrFail("table", profile, {.ablation = Ablation::kMean})->Decide(observation)->loss->nats, 0.125);
   profile.ablation = Ablation::kMean;
   EXPECT_EQ(MakeOrFail("table", profile)->Decide(observation)->loss->nats, 0.125);
+
+  profile.means = {.n_embd = 1, .values = std::vector<float>(6, 0.5F)};
+  profile.archives.clear();
+  MeasurementSet set = TestSet(Ablation::kMean);
+  set.means_hash = std::string(32, 'b');
+  Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.5);
+  EXPECT_EQ(ServedArchive(profile, Ablation::kMean), nullptr) << "measured with other means";
+  set.means_hash = HashHex(std::as_bytes(std::span(profile.means.values)));
+  Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.75);
+  EXPECT_EQ(MakeOrFail("table", profile)->Decide(observation)->loss->nats, 0.75);
 }
 
 TEST(ProfilePolicies, DecideTheSameFromSeveralThreads) {
