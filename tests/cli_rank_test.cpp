@@ -105,7 +105,8 @@ TEST_F(CliRank, InterruptSavesAndSaysHowToGoOn) {
 TEST_F(CliRank, DamagedProfileIsMendedAndKeptBeside) {
   const json whole = Report(Rank(Path("p")));
   const std::string content = Slurp(Path("p"));
-  const std::string damaged = content.substr(0, content.size() / 2);
+  // Cut in the midst of the losses, which lie in front of the header's copy.
+  const std::string damaged = content.substr(0, content.rfind("GGUF") - 1000);
   Write("p", damaged);
   const Outcome outcome = Espalier(Rank(Path("p")) + std::vector<std::string>{"--json"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -120,21 +121,20 @@ TEST_F(CliRank, DamagedProfileIsMendedAndKeptBeside) {
 
 TEST_F(CliRank, WarnsOfTextThatOverlaps) {
   const std::string text = Excerpt();
-  const auto rank = [&](const std::string& file) {
-    return std::vector<std::string>{"rank", TwinPath(),  "--text", file, "-o", Path("p"), "-c",
-                                    "256",  "--windows", "1",      "-t", "1",  "--json"};
+  // What is said comes before the first measurement: no need to wait for the last.
+  const auto said_of = [&](const std::string& name, size_t from) {
+    const std::vector<std::string> arguments = {"rank",      TwinPath(), "--text", Write(name, text.substr(from, 3000)),
+                                                "-o",        Path("p"),  "-c",     "256",
+                                                "--windows", "1"};
+    EXPECT_EQ(Interrupt(arguments, Path("p"), SIGINT, 200), 130);
+    return Slurp(Path("stderr"));
   };
-  const Outcome first = Espalier(rank(Write("a.txt", text.substr(0, 3000))));
-  ASSERT_EQ(first.code, 0) << first.err;
-  EXPECT_EQ(first.err.find("overlap"), std::string::npos) << first.err;
-  const Outcome shifted = Espalier(rank(Write("b.txt", text.substr(200, 3000))));
-  ASSERT_EQ(shifted.code, 0) << shifted.err;
-  EXPECT_NE(shifted.err.find("overlaps with"), std::string::npos) << shifted.err;
-  EXPECT_NE(shifted.err.find("a.txt"), std::string::npos) << shifted.err;
-  EXPECT_FALSE(json::parse(shifted.out)["warnings"].empty());
-  const Outcome apart = Espalier(rank(Write("c.txt", text.substr(60000, 3000))));
-  ASSERT_EQ(apart.code, 0) << apart.err;
-  EXPECT_EQ(apart.err.find("overlap"), std::string::npos) << apart.err;
+  EXPECT_EQ(said_of("a.txt", 0).find("overlap"), std::string::npos);
+  const std::string shifted = said_of("b.txt", 200);
+  EXPECT_NE(shifted.find("espalier: warning: "), std::string::npos) << shifted;
+  EXPECT_NE(shifted.find("overlaps with"), std::string::npos) << shifted;
+  EXPECT_NE(shifted.find("a.txt"), std::string::npos) << shifted;
+  EXPECT_EQ(said_of("c.txt", 60000).find("overlap"), std::string::npos);
 }
 
 TEST_F(CliRank, RefusesWhatCannotBeMeasured) {

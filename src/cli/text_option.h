@@ -14,7 +14,7 @@
 namespace espalier {
 
 struct TextOption {
-  std::string file;
+  std::string file = {};
   std::string protocol = "gptq";
   int64_t window_tokens = 0;  // 0: WindowLength's choice
   int64_t max_windows = 0;    // 0: all of the text
