@@ -33,7 +33,8 @@ void ProgressBar::Update(uint64_t done, uint64_t total, std::string_view detail)
   shown_ = true;
   last_drawn_ = now;
   const int room = QueryTerminal(stderr).width - static_cast<int>(what_.size()) - 24;
-  const int width = std::clamp(room - static_cast<int>(detail.size()), 8, 40);
+  // In steps of four: a bar that changes its length with every digit of the detail is hard to watch.
+  const int width = std::clamp((room - static_cast<int>(detail.size()) - 2) / 4 * 4, 8, 40);
   const auto filled = static_cast<size_t>(share * width);
   const auto seconds = static_cast<int64_t>(left + 0.5);
   fmt::print(stderr, "\r\x1b[K{} [{}{}] {:3.0f} % {}:{:02} left{}{}", what_, std::string(filled, '#'),
