@@ -196,10 +196,14 @@ Status Compare(const CompareFlags& o) {
     ESPALIER_RETURN_IF_ERROR(MakeProfilePolicy(ProfilePolicyNames().front(), store->profile()).status());
     ESPALIER_ASSIGN_OR_RETURN(ladder, PrepareLadder(o.ladder, report.model, setting, windows));
   }
-  ESPALIER_ASSIGN_OR_RETURN(report.comparison,
-                            ComparePoliciesOf(o, report.model, windows, setting, std::move(surveyed), store.get()));
+  auto comparison = ComparePoliciesOf(o, report.model, windows, setting, std::move(surveyed), store.get());
   store->profile().Put(SketchText(set.corpus, set.tokens_hash, windows.tokens));
   ESPALIER_RETURN_IF_ERROR(store->Save());
+  if (!comparison.ok() && comparison.status().code() == ErrorCode::kAborted) {
+    fmt::print(stderr, "espalier: stopped; what was measured is in {}, and the same command goes on from there\n",
+               Printable(report.profile, 4096));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(report.comparison, std::move(comparison));
   if (o.ladder.given()) {
     ESPALIER_ASSIGN_OR_RETURN(report.ladder, Climb(std::move(ladder), store->profile(), report.comparison));
   }
