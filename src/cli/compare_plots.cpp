@@ -14,12 +14,12 @@ namespace {
 
 // Drawn at the width of a phone: several stand beside each other on wider screens, and text never shrinks.
 constexpr double kWidth = 340;
-constexpr double kHeight = 260;
+constexpr double kHeight = 330;
 constexpr double kLeft = 48;
 constexpr double kRight = 330;
 constexpr double kTop = 22;
-constexpr double kBottom = 220;
-constexpr int kTicks = 5;
+constexpr double kBottom = 290;
+constexpr int kTicks = 7;
 
 double Mebibytes(uint64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(kMiB); }
 
@@ -71,18 +71,21 @@ void DrawAxes(SvgCanvas* canvas, const Axes& axes, const std::string& title) {
   canvas->Text({kRight, kBottom + 32}, Anchor::kEnd, "MiB managed (weights, KV, compute)");
 }
 
-// Plans between two points of a front do not exist: the loss of the smaller one holds until the larger one fits.
+// Plans between two points of a front do not exist: the loss of the smaller one holds until the larger one fits, that
+// of the last until the dense plan does. What is above the axis is left out.
 std::vector<Point> Steps(const Axes& axes, const std::vector<PlanPoint>& front) {
   std::vector<Point> points;
   for (const PlanPoint& plan : front) {
-    if (plan.loss <= 0) {
+    const double bytes = Mebibytes(plan.peak_bytes);
+    if (plan.loss > axes.y.high || bytes < axes.x.low) {
       continue;
     }
-    const Point at = axes.at(Mebibytes(plan.peak_bytes), plan.loss);
     if (!points.empty()) {
-      points.push_back({at.x, points.back().y});
+      points.push_back({axes.x(bytes), points.back().y});
     }
-    points.push_back(at);
+    if (plan.loss > 0) {
+      points.push_back(axes.at(bytes, plan.loss));
+    }
   }
   return points;
 }
@@ -277,7 +280,7 @@ std::string RatioPlot(const PolicyComparison& comparison, int budget) {
       budget < 0 ? std::string("all cells") : comparison.budgets[static_cast<size_t>(budget)].ToText();
   SvgCanvas canvas(kWidth, bottom + 24, "Geometric mean of loss over best known: " + title);
   canvas.Text({kNames, 13}, Anchor::kStart, title, "title");
-  for (const double tick : Ticks(x, 4)) {
+  for (const double tick : Ticks(x, 6)) {
     canvas.Line({x(tick), kTop}, {x(tick), bottom}, tick == 1 ? "axis" : "grid");
     canvas.Text({x(tick), bottom + 15}, Anchor::kMiddle, Number(tick));
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 
 #include "model/quote.h"
 
@@ -42,32 +43,52 @@ double Scale::operator()(double value) const {
   return from + share * (to - from);
 }
 
-std::vector<double> Ticks(const Scale& scale, int wanted) {
-  // On a logarithmic axis 1-2-5 steps, or whole decades where those would be too many; else multiples of one step.
-  constexpr std::array<double, 3> kSteps = {1, 2, 5};
-  const auto inside = [&](double value) { return value >= scale.low * (1 - 1e-9) && value <= scale.high * (1 + 1e-9); };
+namespace {
+
+// The multiples of powers of ten in `steps` that lie inside the scale.
+std::vector<double> DecadeTicks(const Scale& scale, std::span<const double> steps) {
   std::vector<double> ticks;
-  if (scale.logarithmic && scale.high / scale.low > 3) {
-    const bool decades = std::log10(scale.high / scale.low) * 3 > 2 * wanted;
-    for (double decade = std::pow(10, std::floor(std::log10(scale.low))); decade <= scale.high; decade *= 10) {
-      for (const double step : kSteps) {
-        if (inside(step * decade) && (step == 1 || !decades)) {
-          ticks.push_back(step * decade);
-        }
+  for (double decade = std::pow(10, std::floor(std::log10(scale.low))); decade <= scale.high; decade *= 10) {
+    for (const double step : steps) {
+      if (step * decade >= scale.low * (1 - 1e-9) && step * decade <= scale.high * (1 + 1e-9)) {
+        ticks.push_back(step * decade);
       }
     }
-    return ticks;
   }
+  return ticks;
+}
+
+// Multiples of one round step.
+std::vector<double> EvenTicks(const Scale& scale, int wanted) {
   const double raw = (scale.high - scale.low) / std::max(wanted, 1);
   const double magnitude = std::pow(10, std::floor(std::log10(raw)));
   double step = 10 * magnitude;
   for (const double candidate : {5.0, 2.0, 1.0}) {
     step = candidate * magnitude >= raw ? candidate * magnitude : step;
   }
-  for (double at = std::ceil(scale.low / step - 1e-9) * step; inside(at); at += step) {
+  std::vector<double> ticks;
+  for (double at = std::ceil(scale.low / step - 1e-9) * step; at <= scale.high + 1e-9 * step; at += step) {
     ticks.push_back(at);
   }
   return ticks;
+}
+
+}  // namespace
+
+std::vector<double> Ticks(const Scale& scale, int wanted) {
+  constexpr std::array<double, 6> kDense = {1, 1.5, 2, 3, 5, 7};
+  constexpr std::array<double, 3> kUsual = {1, 2, 5};
+  constexpr std::array<double, 1> kSparse = {1};
+  if (!scale.logarithmic || scale.high / scale.low < 1.5) {
+    return EvenTicks(scale, wanted);
+  }
+  for (const std::span<const double> steps : {std::span<const double>(kDense), std::span<const double>(kUsual)}) {
+    std::vector<double> ticks = DecadeTicks(scale, steps);
+    if (static_cast<int>(ticks.size()) <= wanted) {
+      return ticks;
+    }
+  }
+  return DecadeTicks(scale, kSparse);
 }
 
 SvgCanvas::SvgCanvas(double width, double height, std::string_view label)
@@ -102,7 +123,7 @@ void SvgCanvas::Rectangle(Point corner, Point size, std::string_view style, std:
 
 void SvgCanvas::Marker(MarkerShape shape, Point at, std::string_view style, std::string_view tooltip) {
   // Around the origin, all of about the same area.
-  constexpr std::array<const char*, 8> kPaths = {
+  constexpr std::array<const char*, 9> kPaths = {
       "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",                                        // disc
       "M-3.2 -3.2h6.4v6.4h-6.4z",                                                             // square
       "M0 -4.4L4.2 3.2H-4.2z",                                                                // triangle
@@ -111,6 +132,7 @@ void SvgCanvas::Marker(MarkerShape shape, Point at, std::string_view style, std:
       "M-1.3 -4.2h2.6v2.9h2.9v2.6h-2.9v2.9h-2.6v-2.9h-2.9v-2.6h2.9z",                         // plus
       "M-4 -2.2L-2.2 -4L0 -1.8L2.2 -4L4 -2.2L1.8 0L4 2.2L2.2 4L0 1.8L-2.2 4L-4 2.2L-1.8 0z",  // cross
       "M0 -4.4L4.2 -1.3L2.6 3.6H-2.6L-4.2 -1.3z",                                             // pentagon
+      "M-4.8 -1.7h9.6v3.4h-9.6z",                                                             // bar
   };
   body_ += fmt::format("<path transform=\"translate({:.1f} {:.1f})\" d=\"{}\" class=\"{}\"", at.x, at.y,
                        kPaths[static_cast<size_t>(shape) % kPaths.size()], style);

@@ -31,7 +31,8 @@ struct Scale {
   double operator()(double value) const;
 };
 
-// Round values inside the scale, about `wanted` of them and at least 2: 1, 2 or 5 times powers of ten.
+// Round values inside the scale, about `wanted` of them: multiples of one step, or on a logarithmic axis the same few
+// multiples of every power of ten. A narrow scale may have none.
 std::vector<double> Ticks(const Scale& scale, int wanted);
 
 // Shapes differ as colours do: neither has to be told apart alone. Counts up from 0; any number will do.
