@@ -60,7 +60,7 @@ class ProfileFile : public ProfileFolderTest {
     return profile.ok() ? *profile : Profile();
   }
 
-  // Measurement number `i`: a window of one of 32 plans of two sets; windows of a plan come in order.
+  // Measurement number `i`: a window of one of 8 plans of two sets; windows of a plan come in order.
   struct Measurement {
     MeasurementSet set;
     Plan plan;
@@ -68,8 +68,8 @@ class ProfileFile : public ProfileFolderTest {
     std::vector<WindowLoss> losses;
   };
   static Measurement MeasurementNumber(int i) {
-    const int plan = i % 32;
-    const int window = i / 32;
+    const int plan = i % 8;
+    const int window = i / 8;
     const MeasurementSet set = plan % 2 == 0 ? SomeSet("aa", 1 << 20) : SomeSet("bb", 1 << 20);
     return {set, PlanOfMask(static_cast<unsigned>(plan)), window, SomeLosses(plan, 1, window)};
   }
@@ -231,7 +231,7 @@ TEST_F(ProfileFile, JournalCutAnywhereGivesWhatIsInFrontAndGoesOn) {
 }
 
 TEST_F(ProfileFile, JournalWithFlippedBitsKeepsTheRest) {
-  constexpr int kCount = 40;
+  constexpr int kCount = 12;
   {
     const auto store = Open();
     for (int i = 0; i < kCount; ++i) {
