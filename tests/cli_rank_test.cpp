@@ -116,7 +116,8 @@ TEST_F(CliRank, DamagedProfileIsMendedAndKeptBeside) {
   const json mended = json::parse(outcome.out);
   EXPECT_EQ(mended["rankings"], whole["rankings"]);
   EXPECT_GT(MeasuredWindows(mended), 0);
-  EXPECT_LT(MeasuredWindows(mended), MeasuredWindows(whole)) << "what was sound was not measured again: " << outcome.err;
+  EXPECT_LT(MeasuredWindows(mended), MeasuredWindows(whole))
+      << "what was sound was not measured again: " << outcome.err;
 }
 
 TEST_F(CliRank, WarnsOfTextThatOverlaps) {
