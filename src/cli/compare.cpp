@@ -111,15 +111,15 @@ Result<std::vector<ScenarioMemory>> Survey(const std::shared_ptr<const Model>& m
 
 // Empty, or the warning: policies that learned from a text look better on it than they are.
 std::string OverlapWarning(const Profile& profile, const Windows& windows, const MeasurementSet& set) {
-  const Archive* primary = profile.primary();
-  if (primary == nullptr) {
+  const Archive* served = ServedArchive(profile, set.ablation);
+  if (served == nullptr) {
     return "";
   }
-  const std::string& learned_from = primary->set().tokens_hash;
+  const std::string& learned_from = served->set().tokens_hash;
   if (set.tokens_hash == learned_from) {
     return fmt::format(
         "this is the text that the profile was made with, {}: its policies look better on it than they are",
-        primary->set().corpus);
+        served->set().corpus);
   }
   for (const TextSketch& sketch : profile.texts) {
     const int64_t shared = sketch.tokens_hash == learned_from ? SharedRuns(sketch, windows.tokens) : 0;
