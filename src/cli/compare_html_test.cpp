@@ -127,6 +127,7 @@ TEST(CompareHtml, AComparisonWithoutAnyRatioIsStillAPage) {
   EXPECT_EQ(NestingProblem(page), "");
   EXPECT_EQ(page.find("nan"), std::string::npos);
   EXPECT_NE(page.find("nothing to rank"), std::string::npos);
+  EXPECT_NE(page.find("In 1 of 1 cells every policy refuses"), std::string::npos);
 }
 
 }  // namespace

@@ -112,6 +112,15 @@ std::vector<std::string> Verdicts(const PolicyComparison& comparison) {
     verdicts.push_back(fmt::format("{} of {} cells hold the dense plan, whose loss is 0: they are left out of ratios.",
                                    comparison.cells_where_dense_fits, comparison.cells.size()));
   }
+  const auto refused_by_all = std::count_if(comparison.cells.begin(), comparison.cells.end(), [](const CellResult& c) {
+    return std::all_of(c.policies.begin(), c.policies.end(), [](const PolicyResult& p) { return p.refused(); });
+  });
+  if (refused_by_all > 0) {
+    verdicts.push_back(
+        fmt::format("In {} of {} cells every policy refuses: the budget is below what is left of the "
+                    "model without any block.",
+                    refused_by_all, comparison.cells.size()));
+  }
   for (const std::string& missing : comparison.missing) {
     verdicts.push_back(fmt::format("Not compared: {}", missing));
   }
