@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/file.h"
 #include "cli/command.h"
 #include "cli/eval_tasks.h"
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/placement.h"
 #include "cli/progress.h"
+#include "cli/text_option.h"
 #include "eval/kl.h"
 #include "eval/perplexity.h"
 #include "eval/plan_switch.h"
@@ -26,10 +26,7 @@ namespace {
 
 struct EvalOptions {
   ModelOption model;
-  std::string text;
-  std::string protocol = "gptq";
-  int64_t window_tokens = 0;
-  int64_t max_windows = 0;
+  TextOption text;
   bool kl = false;
   int64_t switch_at = -1;
   BudgetOption budget;
@@ -42,18 +39,9 @@ struct EvalOptions {
 
 void BindEval(CLI::App& app, EvalOptions& o) {
   AddModelOption(app, o.model);
-  auto* text = app.add_option("--text", o.text, "Text to score");
-  app.add_option("--protocol", o.protocol,
-                 "gptq: the papers', every token of disjoint windows; llama: as llama-perplexity. Figures of different "
-                 "protocols cannot be compared")
-      ->capture_default_str();
-  app.add_option("-c,--ctx-size", o.window_tokens,
-                 "Tokens of a window, or of a task's request; 0: 2048 (gptq), 512 (llama) or what the model has")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--windows", o.max_windows, "Windows to score at most; 0: all of the text")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  auto* text = AddTextOption(app, o.text, "Text to score")->required(false);
+  app.get_option("--ctx-size")
+      ->description("Tokens of a window, or of a task's request; 0: 2048 (gptq), 512 (llama) or what the model has");
   auto* kl = app.add_flag("--kl", o.kl, "KL divergence of the plan from the dense model, beside perplexities");
   app.add_option("--switch-at", o.switch_at, "Change to the plan and back at this token of each window, in flight")
       ->check(CLI::PositiveNumber)
@@ -197,14 +185,6 @@ void PrintText(const PlanSwitchResult& r) {
              r.to_plan.mean_ms, r.to_dense.mean_ms, r.reprefill_ms, r.skipped_blocks);
 }
 
-Result<Windows> ReadWindows(const EvalOptions& o, const Model& model, const Tokenizer& tokenizer) {
-  WindowOptions options = {.window_tokens = o.window_tokens, .max_windows = o.max_windows};
-  ESPALIER_ASSIGN_OR_RETURN(options.protocol, ParseProtocol(o.protocol));
-  constexpr uint64_t kMaxTextBytes = kGiB;
-  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(o.text, kMaxTextBytes));
-  return CutWindows(tokenizer, model.hparams().n_ctx_train, o.text, text, options);
-}
-
 Result<Placement> PlaceEval(const EvalOptions& o, const std::shared_ptr<const Model>& model, const Workload& workload) {
   ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
   ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
@@ -244,7 +224,7 @@ Status Show(const EvalOptions& o, const Placement& placement, const Result<Measu
 }
 
 Status EvalTasks(const EvalOptions& o, const std::shared_ptr<const Model>& model, const Tokenizer& tokenizer) {
-  ESPALIER_ASSIGN_OR_RETURN(const TaskRun run, ReadTasks(o.tasks, *model, tokenizer, o.window_tokens));
+  ESPALIER_ASSIGN_OR_RETURN(const TaskRun run, ReadTasks(o.tasks, *model, tokenizer, o.text.window_tokens));
   const Workload workload = TaskWorkload(run.encoded, o.engine.n_ubatch);
   ESPALIER_ASSIGN_OR_RETURN(const Placement placement, PlaceEval(o, model, workload));
   ESPALIER_ASSIGN_OR_RETURN(const auto engine, OpenEngine(o, model, workload, placement, placement.plan));
@@ -257,10 +237,10 @@ Status Eval(const EvalOptions& o) {
   if (o.tasks.given()) {
     return EvalTasks(o, model, *tokenizer);
   }
-  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, ReadWindows(o, *model, *tokenizer));
+  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, o.text.Read(*model, *tokenizer));
   const Workload workload = EvalWorkload(windows.protocol, windows.window_tokens, windows.count(), 1);
   ESPALIER_ASSIGN_OR_RETURN(const Placement placement, PlaceEval(o, model, workload));
-  ProgressBar bar(fmt::format("scoring {}", Printable(o.text, 40)));
+  ProgressBar bar(fmt::format("scoring {}", Printable(o.text.file, 40)));
   const EvalProgress progress = [&bar](int64_t done, int64_t total, double) {
     bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
   };

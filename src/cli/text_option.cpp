@@ -13,8 +13,8 @@ Result<Windows> TextOption::Read(const Model& model, const Tokenizer& tokenizer)
   return CutWindows(tokenizer, model.hparams().n_ctx_train, file, text, options);
 }
 
-void AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose) {
-  app.add_option("--text", option.file, purpose)->required();
+CLI::Option* AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose) {
+  CLI::Option* const text = app.add_option("--text", option.file, purpose)->required();
   app.add_option("--protocol", option.protocol,
                  "gptq: the papers', every token of disjoint windows; llama: as llama-perplexity. Figures of different "
                  "protocols cannot be compared")
@@ -26,6 +26,7 @@ void AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose
   app.add_option("--windows", option.max_windows, "Windows to measure on at most; 0: all of the text")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  return text;
 }
 
 }  // namespace espalier

@@ -21,7 +21,8 @@ struct TextOption {
   Result<Windows> Read(const Model& model, const Tokenizer& tokenizer) const;
 };
 
-// --text --protocol -c --windows. `purpose` is what --help says of --text.
-void AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose);
+// --text --protocol -c --windows. `purpose` is what --help says of --text. Returns --text, which is required unless the
+// caller changes that.
+CLI::Option* AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose);
 
 }  // namespace espalier

@@ -13,8 +13,6 @@ namespace {
 // Rounds to the nearest; ties away from zero (there is no bias that matters in 8 bits of a positive number).
 uint16_t ToBfloat16(float value) { return static_cast<uint16_t>((std::bit_cast<uint32_t>(value) + 0x8000U) >> 16); }
 
-float FromBfloat16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-
 }  // namespace
 
 DensePredictions::DensePredictions(int64_t n_rows, int64_t n_vocab)

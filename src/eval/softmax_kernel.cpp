@@ -40,8 +40,6 @@ inline float ExponentialOf(float x) {
   return x < kSmallest ? 0.0F : value;
 }
 
-inline float FromBfloat16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-
 ESPALIER_VECTORISED float MaxOfVectorised(const float* values, size_t n) {
   float lanes[kLanes];
   std::fill_n(lanes, kLanes, values[0]);

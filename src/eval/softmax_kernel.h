@@ -2,10 +2,13 @@
 // since they stand between the output head and everything that searches.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <span>
 
 namespace espalier {
+
+inline float FromBfloat16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
 float MaxOf(std::span<const float> values);
 

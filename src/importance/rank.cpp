@@ -46,9 +46,7 @@ class Ranker {
     ESPALIER_RETURN_IF_ERROR(options_.every_plan ? Phase("every plan", [this] { return EveryPlan(); })
                                                  : Phase("swaps", [this] { return Swaps(); }));
     summary_.seconds = Seconds();
-    for (const ArchiveRow& row : evaluator_->archive().rows()) {
-      summary_.archive_rows += evaluator_->archive().whole(row) ? 1 : 0;
-    }
+    summary_.archive_rows = WholeRows();
     return std::move(summary_);
   }
 
