@@ -139,7 +139,7 @@ class Ranker {
         }));
     evaluator_->StopWhen(stop_);
     store_->profile().ablation = options_.ablation;
-    store_->profile().primary_set = evaluator_->set().Key();
+    store_->profile().primary_set = store_->profile().ArchiveFor(evaluator_->set()).set().Key();
     return Status::Ok();
   }
 

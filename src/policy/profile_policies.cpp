@@ -57,7 +57,8 @@ Result<std::unique_ptr<Policy>> MakeTablePolicy(const Profile& profile, const Pr
                                                 std::shared_ptr<const LossTable> table) {
   if (table->size() <= 1) {
     return NotFound(
-        fmt::format("policy 'table': the profile has no measured plans with ablation {}; `espalier rank` measures them",
+        fmt::format("policy 'table': the profile has no plans measured with ablation {} on the text that it was ranked "
+                    "with; `espalier rank` measures them",
                     AblationName(options.ablation.value_or(profile.ablation))));
   }
   std::vector<BlockId> order = DataFreePolicy().DropOrder(profile.n_layer);
@@ -110,12 +111,16 @@ const std::vector<std::string>& ProfilePolicyNames() {
 }
 
 const Archive* ServedArchive(const Profile& profile, Ablation ablation) {
+  const Archive* primary = profile.primary();
+  if (primary == nullptr) {
+    return nullptr;
+  }
   const std::string means_hash = HashHex(std::as_bytes(std::span(profile.means.values)));
   const auto as_served = [&](const MeasurementSet& set) {
-    return set.ablation == ablation &&
+    return set.tokens_hash == primary->set().tokens_hash && set.ablation == ablation &&
            (ablation == Ablation::kZero || set.means_hash.empty() || set.means_hash == means_hash);
   };
-  if (const Archive* primary = profile.primary(); primary != nullptr && as_served(primary->set())) {
+  if (as_served(primary->set())) {
     return primary;
   }
   const Archive* best = nullptr;

@@ -27,8 +27,9 @@ struct ProfilePolicyOptions {
 };
 
 // The archive that losses are looked up in: the primary one if it was measured with `ablation` (and the profile's
-// means, where dropped blocks add them), else the one with the most whole rows among those that were (of equal ones the
-// first). nullptr if there is none.
+// means, where dropped blocks add them), else, of those that were on the same text, the one with the most whole rows
+// (of equal ones the first). nullptr if there is none. Never one of another text: a profile also holds what was
+// measured on texts that policies are judged by.
 const Archive* ServedArchive(const Profile& profile, Ablation ablation);
 
 // kInvalidArgument for an unknown name (lists those there are) or a floor that is no number from 0 up; kNotFound,

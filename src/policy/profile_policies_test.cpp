@@ -442,7 +442,7 @@ TEST(ProfilePolicies, LossesComeFromAnArchiveOfTheAblationServed) {
   EXPECT_EQ(MakeOrFail("table", profile)->Decide(observation)->loss->nats, 0.125);
 
   profile.means = {.n_embd = 1, .values = std::vector<float>(6, 0.5F)};
-  profile.archives.clear();
+  profile.archives.pop_back();
   MeasurementSet set = TestSet(Ablation::kMean);
   set.means_hash = std::string(32, 'b');
   Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.5);
@@ -450,6 +450,24 @@ TEST(ProfilePolicies, LossesComeFromAnArchiveOfTheAblationServed) {
   set.means_hash = HashHex(std::as_bytes(std::span(profile.means.values)));
   Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.75);
   EXPECT_EQ(MakeOrFail("table", profile)->Decide(observation)->loss->nats, 0.75);
+}
+
+TEST(ProfilePolicies, NothingIsServedFromATextThatTheProfileWasNotRankedWith) {
+  Profile profile = TestProfile(3);
+  Measure(profile.ArchiveFor(TestSet()), *Plan::ParseDrop("f0", 3), 0.25);
+  MeasurementSet judged = TestSet(Ablation::kMean);
+  judged.tokens_hash = std::string(32, 'b');
+  Measure(profile.ArchiveFor(judged), *Plan::ParseDrop("f0", 3), 0.5);
+  Measure(profile.ArchiveFor(judged), *Plan::ParseDrop("f1", 3), 0.5);
+  EXPECT_EQ(ServedArchive(profile, Ablation::kMean), nullptr);
+  EXPECT_EQ(MakeProfilePolicy("table", profile, {.ablation = Ablation::kMean}).status().code(), ErrorCode::kNotFound);
+
+  Measure(profile.ArchiveFor(TestSet(Ablation::kMean)), *Plan::ParseDrop("f0", 3), 0.125);
+  EXPECT_EQ(ServedArchive(profile, Ablation::kMean), profile.FindArchive(TestSet(Ablation::kMean)));
+  EXPECT_EQ(ServedArchive(profile, Ablation::kZero), profile.primary());
+
+  profile.primary_set.clear();
+  EXPECT_EQ(ServedArchive(profile, Ablation::kZero), nullptr) << "nobody knows which text is for what";
 }
 
 TEST(ProfilePolicies, DecideTheSameFromSeveralThreads) {
