@@ -103,6 +103,28 @@ TEST_F(CliPolicies, TableServesTheBestMeasuredPlanThatFits) {
   EXPECT_NE(text.out.find("predicted loss 0.5000 nats per token (measured)"), std::string::npos) << text.out;
 }
 
+TEST_F(CliPolicies, LossesOfOtherKvTypesAreServedWithOneWarning) {
+  const std::string profile = WriteOrFail("twin.profile", TwinProfile());
+  const Arguments quantised = Memory("85%", {"--profile", profile, "-ctk", "q8_0"});
+  const Outcome warned = Espalier(quantised);
+  EXPECT_EQ(warned.code, 0);
+  EXPECT_EQ(std::count(warned.err.begin(), warned.err.end(), '\n'), 1) << warned.err;
+  EXPECT_NE(warned.err.find("warning: profile"), std::string::npos) << warned.err;
+  EXPECT_NE(warned.err.find("f16 keys and f16 values, not q8_0 and f16"), std::string::npos) << warned.err;
+  EXPECT_EQ(Espalier(Memory("85%", {"--profile", profile})).err, "");
+  EXPECT_EQ(Espalier({"memory", TwinPath(), "--profile", profile, "-ctk", "q8_0"}).err, "") << "nothing was predicted";
+
+  Profile both = TwinProfile();
+  MeasurementSet set = both.primary()->set();
+  set.key_type = "q8_0";
+  const WindowLoss windows[] = {{70, 1}, {80, 1}};
+  ASSERT_TRUE(both.ArchiveFor(set).Add(*Plan::ParseDrop("f2,f3,f4", kLayers), 0, windows));
+  WriteOrFail("twin.profile", both);
+  EXPECT_EQ(Espalier(quantised).err, "");
+  EXPECT_EQ(Report(quantised)["predicted_loss_nats"], 0.15);
+  EXPECT_EQ(Report(Memory("85%", {"--profile", profile}))["predicted_loss_nats"], 0.5);
+}
+
 TEST_F(CliPolicies, EveryPolicyDecidesAPlanThatFits) {
   const std::string profile = WriteOrFail("twin.profile", TwinProfile());
   for (const char* policy :

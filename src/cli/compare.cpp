@@ -17,6 +17,7 @@
 #include "cli/compare_report.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "cli/policy_choice.h"
 #include "cli/text_option.h"
 #include "control/policy_comparison.h"
 #include "control/scenarios.h"
@@ -111,7 +112,7 @@ Result<std::vector<ScenarioMemory>> Survey(const std::shared_ptr<const Model>& m
 
 // Empty, or the warning: policies that learned from a text look better on it than they are.
 std::string OverlapWarning(const Profile& profile, const Windows& windows, const MeasurementSet& set) {
-  const Archive* served = ServedArchive(profile, set.ablation);
+  const Archive* served = ServedArchive(profile, ServedLike(set));
   if (served == nullptr) {
     return "";
   }
@@ -148,7 +149,8 @@ Result<PolicyComparison> ComparePoliciesOf(const CompareFlags& o, const std::sha
   comparison.candidates = o.candidates;
   comparison.progress = bars.Start("measuring plans");
   const Profile& profile = store->profile();
-  return ComparePolicies(MakeLineup(profile), ServedArchive(profile, setting.ablation), std::move(scenarios),
+  const ProfilePolicyOptions served = ServedLike(evaluator->set());
+  return ComparePolicies(MakeLineup(profile, served), ServedArchive(profile, served), std::move(scenarios),
                          evaluator.get(), comparison);
 }
 
@@ -188,12 +190,16 @@ Status Compare(const CompareFlags& o) {
       !warning.empty()) {
     report.warnings.push_back(warning);
   }
+  if (const auto warning = KvTypesWarning(store->profile(), ServedLike(set)); !warning.empty()) {
+    report.warnings.push_back(fmt::format("profile {}: {}", report.profile, warning));
+  }
   for (const std::string& warning : report.warnings) {
     fmt::print(stderr, "espalier: warning: {}\n", Printable(warning, 1000));
   }
   LadderOptions ladder;
   if (o.ladder.given()) {
-    ESPALIER_RETURN_IF_ERROR(MakeProfilePolicy(ProfilePolicyNames().front(), store->profile()).status());
+    ESPALIER_RETURN_IF_ERROR(
+        MakeProfilePolicy(ProfilePolicyNames().front(), store->profile(), ServedLike(set)).status());
     ESPALIER_ASSIGN_OR_RETURN(ladder, PrepareLadder(o.ladder, report.model, setting, windows));
   }
   auto comparison = ComparePoliciesOf(o, report.model, windows, setting, std::move(surveyed), store.get());

@@ -111,7 +111,8 @@ Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_
 }
 
 Result<Ladder> Climb(LadderOptions options, const Profile& profile, const PolicyComparison& comparison) {
-  ESPALIER_ASSIGN_OR_RETURN(const auto policy, MakeProfilePolicy(ProfilePolicyNames().front(), profile));
+  ESPALIER_ASSIGN_OR_RETURN(const auto policy,
+                            MakeProfilePolicy(ProfilePolicyNames().front(), profile, ServedLike(comparison.set)));
   std::vector<Scenario> scenarios;
   for (const ScenarioMemory& scenario : comparison.scenarios) {
     scenarios.push_back(scenario.scenario);

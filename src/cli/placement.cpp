@@ -16,8 +16,9 @@ Result<Placement> Place(std::shared_ptr<const Model> model, const EngineOptions&
                         PlacementRequest request) {
   Placement placement;
   placement.budget = request.budget;
-  ESPALIER_ASSIGN_OR_RETURN(placement.policy, ChoosePolicy(request.policy, request.profile, request.plan,
-                                                           request.budget.has_value(), model->n_layer()));
+  const ServedModel served = {model->n_layer(), KvTypeName(options.key_type), KvTypeName(options.value_type),
+                              request.budget.has_value()};
+  ESPALIER_ASSIGN_OR_RETURN(placement.policy, ChoosePolicy(request.policy, request.profile, request.plan, served));
   placement.profile = std::move(request.profile);
   if (placement.profile.profile != nullptr) {
     placement.profile.profile.reset();

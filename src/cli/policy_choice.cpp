@@ -9,7 +9,6 @@
 
 #include "model/quote.h"
 #include "policy/data_free.h"
-#include "policy/profile_policies.h"
 #include "policy/static_plan.h"
 #include "profile/profile_file.h"
 
@@ -147,10 +146,22 @@ Result<ProfileInUse> OpenProfile(const PolicyFlags& flags, const Model& model) {
   return use;
 }
 
+std::string KvTypesWarning(const Profile& profile, const ProfilePolicyOptions& options) {
+  const Archive* archive = ServedArchive(profile, options);
+  if (archive == nullptr ||
+      (archive->set().key_type == options.key_type && archive->set().value_type == options.value_type)) {
+    return "";
+  }
+  return fmt::format(
+      "its losses were measured with a KV cache of {} keys and {} values, not {} and {}: what it predicts is a little "
+      "off",
+      archive->set().key_type, archive->set().value_type, options.key_type, options.value_type);
+}
+
 Result<std::unique_ptr<Policy>> ChoosePolicy(const PolicyFlags& flags, const ProfileInUse& profile,
-                                             const PlanOptions& plan, bool has_budget, int n_layer) {
+                                             const PlanOptions& plan, const ServedModel& served) {
   ESPALIER_RETURN_IF_ERROR(CheckName(flags.policy));
-  const std::string name = flags.policy.empty() ? DefaultPolicy(profile, plan, has_budget) : flags.policy;
+  const std::string name = flags.policy.empty() ? DefaultPolicy(profile, plan, served.has_budget) : flags.policy;
   if (plan.given() && name != kStatic) {
     return InvalidArgument(
         fmt::format("--policy {}: a plan given by --plan or --drop is policy static, or none", name));
@@ -163,7 +174,15 @@ Result<std::unique_ptr<Policy>> ChoosePolicy(const PolicyFlags& flags, const Pro
   if (profile.profile == nullptr && flags.max_loss) {
     return InvalidArgument("--max-loss: predicted losses come from a profile; expected --profile FILE");
   }
-  const ProfilePolicyOptions options = {.max_loss = flags.max_loss, .ablation = profile.ablation};
+  const ProfilePolicyOptions options = {.max_loss = flags.max_loss,
+                                        .ablation = profile.ablation,
+                                        .key_type = served.key_type,
+                                        .value_type = served.value_type};
+  if (profile.profile != nullptr && (plan.given() || served.has_budget)) {
+    if (const std::string warning = KvTypesWarning(*profile.profile, options); !warning.empty()) {
+      Warn(fmt::format("profile {}: {}", Quote(profile.path), warning));
+    }
+  }
   if (needs_profile) {
     auto policy = MakeProfilePolicy(name, *profile.profile, options);
     if (policy.ok() || !flags.policy.empty() || !profile.found_beside_model) {
@@ -174,7 +193,7 @@ Result<std::unique_ptr<Policy>> ChoosePolicy(const PolicyFlags& flags, const Pro
   }
   std::unique_ptr<Policy> made = std::make_unique<DataFreePolicy>();
   if (name == kStatic) {
-    ESPALIER_ASSIGN_OR_RETURN(made, MakeStatic(plan, n_layer));
+    ESPALIER_ASSIGN_OR_RETURN(made, MakeStatic(plan, served.n_layer));
   }
   return profile.profile == nullptr ? Result<std::unique_ptr<Policy>>(std::move(made))
                                     : WithPredictedLoss(std::move(made), *profile.profile, options);

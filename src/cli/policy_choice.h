@@ -12,6 +12,7 @@
 #include "cli/options.h"
 #include "model/block_means.h"
 #include "policy/policy.h"
+#include "policy/profile_policies.h"
 #include "profile/profile.h"
 
 namespace espalier {
@@ -39,10 +40,22 @@ struct ProfileInUse {
 // belongs to another model, and where ablation mean has no means.
 Result<ProfileInUse> OpenProfile(const PolicyFlags& flags, const Model& model);
 
-// The policy for a command with `plan` and, if `has_budget`, a budget: static where the user gave a plan, or nothing to
-// decide by; else the one named, else table with a profile, else data-free. Holds nothing of the profile.
+// What a policy is to serve.
+struct ServedModel {
+  int n_layer = 0;
+  std::string key_type;  // KV types, as MeasurementSet has them
+  std::string value_type;
+  bool has_budget = false;
+};
+
+// The policy for a command with `plan`: static where the user gave a plan, or nothing to decide by; else the one named,
+// else table with a profile, else data-free. Holds nothing of the profile. Warns on stderr where the profile's losses
+// were measured with other KV types.
 // Fails on names that are not known or do not go with the rest, listing or naming what is expected.
 Result<std::unique_ptr<Policy>> ChoosePolicy(const PolicyFlags& flags, const ProfileInUse& profile,
-                                             const PlanOptions& plan, bool has_budget, int n_layer);
+                                             const PlanOptions& plan, const ServedModel& served);
+
+// Empty, or a warning: the losses that the profile has were measured with other KV types than those of `options`.
+std::string KvTypesWarning(const Profile& profile, const ProfilePolicyOptions& options);
 
 }  // namespace espalier

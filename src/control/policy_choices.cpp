@@ -9,7 +9,6 @@
 #include "base/check.h"
 #include "base/stopwatch.h"
 #include "policy/data_free.h"
-#include "policy/profile_policies.h"
 
 namespace espalier {
 namespace {
@@ -32,14 +31,14 @@ std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
 
 }  // namespace
 
-Lineup MakeLineup(const Profile& profile) {
+Lineup MakeLineup(const Profile& profile, const ProfilePolicyOptions& options) {
   Lineup lineup;
   for (const std::string& name : ProfilePolicyNames()) {
     Contestant contestant = {name, {}};
     for (const uint64_t seed : SeedsOf(profile, name)) {
-      ProfilePolicyOptions options;
-      options.seed = seed;
-      auto policy = MakeProfilePolicy(name, profile, options);
+      ProfilePolicyOptions seeded = options;
+      seeded.seed = seed;
+      auto policy = MakeProfilePolicy(name, profile, seeded);
       if (policy.ok()) {
         contestant.instances.push_back(std::move(*policy));
       } else {
@@ -50,7 +49,7 @@ Lineup MakeLineup(const Profile& profile) {
       lineup.contestants.push_back(std::move(contestant));
     }
   }
-  auto data_free = WithPredictedLoss(std::make_unique<DataFreePolicy>(), profile);
+  auto data_free = WithPredictedLoss(std::make_unique<DataFreePolicy>(), profile, options);
   ESPALIER_CHECK(data_free.ok());  // nothing but a floor could be wrong, and there is none
   Contestant contestant = {(*data_free)->name(), {}};
   contestant.instances.push_back(std::move(*data_free));

@@ -9,6 +9,7 @@
 #include "control/scenarios.h"
 #include "control/survey.h"
 #include "policy/policy.h"
+#include "policy/profile_policies.h"
 #include "profile/profile.h"
 
 namespace espalier {
@@ -24,9 +25,9 @@ struct Lineup {
   std::vector<std::string> missing;  // "density: the profile has no ...": why a policy does not take part
 };
 
-// Every policy of ProfilePolicyNames() for which the profile has what it needs, and data-free. They hold nothing of the
-// profile.
-Lineup MakeLineup(const Profile& profile);
+// Every policy of ProfilePolicyNames() for which the profile has what it needs, and data-free, with `options` (but for
+// the seed). They hold nothing of the profile.
+Lineup MakeLineup(const Profile& profile, const ProfilePolicyOptions& options = {});
 
 // A scenario, and what is known about memory at its workload.
 struct ScenarioMemory {

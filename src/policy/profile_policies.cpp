@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "base/hash.h"
@@ -49,8 +50,7 @@ int64_t WholeRows(const Archive& archive) {
 }
 
 std::shared_ptr<const LossTable> MakeTable(const Profile& profile, const ProfilePolicyOptions& options) {
-  const Archive* archive = ServedArchive(profile, options.ablation.value_or(profile.ablation));
-  return std::make_shared<LossTable>(archive, profile.n_layer);
+  return std::make_shared<LossTable>(ServedArchive(profile, options), profile.n_layer);
 }
 
 Result<std::unique_ptr<Policy>> MakeTablePolicy(const Profile& profile, const ProfilePolicyOptions& options,
@@ -110,22 +110,30 @@ const std::vector<std::string>& ProfilePolicyNames() {
   return names;
 }
 
-const Archive* ServedArchive(const Profile& profile, Ablation ablation) {
+ProfilePolicyOptions ServedLike(const MeasurementSet& set) {
+  return {.ablation = set.ablation, .key_type = set.key_type, .value_type = set.value_type};
+}
+
+const Archive* ServedArchive(const Profile& profile, const ProfilePolicyOptions& options) {
   const Archive* primary = profile.primary();
   if (primary == nullptr) {
     return nullptr;
   }
+  const Ablation ablation = options.ablation.value_or(profile.ablation);
   const std::string means_hash = HashHex(std::as_bytes(std::span(profile.means.values)));
-  const auto as_served = [&](const MeasurementSet& set) {
+  const auto can_serve = [&](const MeasurementSet& set) {
     return set.tokens_hash == primary->set().tokens_hash && set.ablation == ablation &&
            (ablation == Ablation::kZero || set.means_hash.empty() || set.means_hash == means_hash);
   };
-  if (as_served(primary->set())) {
-    return primary;
-  }
+  const auto preference = [&](const Archive& archive) {
+    const int64_t rows = WholeRows(archive);
+    const bool kv_types = (options.key_type.empty() || options.key_type == archive.set().key_type) &&
+                          (options.value_type.empty() || options.value_type == archive.set().value_type);
+    return std::tuple(rows > 0, kv_types, &archive == primary, rows);
+  };
   const Archive* best = nullptr;
   for (const Archive& archive : profile.archives) {
-    if (as_served(archive.set()) && (best == nullptr || WholeRows(archive) > WholeRows(*best))) {
+    if (can_serve(archive.set()) && (best == nullptr || preference(archive) > preference(*best))) {
       best = &archive;
     }
   }

@@ -24,13 +24,21 @@ struct ProfilePolicyOptions {
   // What dropped blocks add where the plans are served: losses come from an archive of the same. Empty: as the profile
   // says.
   std::optional<Ablation> ablation = {};
+  // KV types that plans are served with, as MeasurementSet has them; empty: any. They move losses a little: archives of
+  // others are served from where there are none of these.
+  std::string key_type = {};
+  std::string value_type = {};
 };
 
-// The archive that losses are looked up in: the primary one if it was measured with `ablation` (and the profile's
-// means, where dropped blocks add them), else, of those that were on the same text, the one with the most whole rows
-// (of equal ones the first). nullptr if there is none. Never one of another text: a profile also holds what was
-// measured on texts that policies are judged by.
-const Archive* ServedArchive(const Profile& profile, Ablation ablation);
+// To serve as `set` was measured.
+ProfilePolicyOptions ServedLike(const MeasurementSet& set);
+
+// The archive that losses are looked up in, of those that were measured on the primary one's text and with the ablation
+// that is served (and the profile's means, where dropped blocks add them): rather one with whole rows, then one of the
+// KV types that are served, then the primary one, then the one with the most whole rows; of equal ones the first.
+// nullptr if there is none. Never one of another text: a profile also holds what was measured on texts that policies
+// are judged by.
+const Archive* ServedArchive(const Profile& profile, const ProfilePolicyOptions& options = {});
 
 // kInvalidArgument for an unknown name (lists those there are) or a floor that is no number from 0 up; kNotFound,
 // naming what `espalier rank` would add, if the profile lacks what the policy needs; kCorrupt if what it has is no

@@ -446,7 +446,7 @@ TEST(ProfilePolicies, LossesComeFromAnArchiveOfTheAblationServed) {
   MeasurementSet set = TestSet(Ablation::kMean);
   set.means_hash = std::string(32, 'b');
   Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.5);
-  EXPECT_EQ(ServedArchive(profile, Ablation::kMean), nullptr) << "measured with other means";
+  EXPECT_EQ(ServedArchive(profile, {.ablation = Ablation::kMean}), nullptr) << "measured with other means";
   set.means_hash = HashHex(std::as_bytes(std::span(profile.means.values)));
   Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.75);
   EXPECT_EQ(MakeOrFail("table", profile)->Decide(observation)->loss->nats, 0.75);
@@ -459,15 +459,42 @@ TEST(ProfilePolicies, NothingIsServedFromATextThatTheProfileWasNotRankedWith) {
   judged.tokens_hash = std::string(32, 'b');
   Measure(profile.ArchiveFor(judged), *Plan::ParseDrop("f0", 3), 0.5);
   Measure(profile.ArchiveFor(judged), *Plan::ParseDrop("f1", 3), 0.5);
-  EXPECT_EQ(ServedArchive(profile, Ablation::kMean), nullptr);
+  EXPECT_EQ(ServedArchive(profile, {.ablation = Ablation::kMean}), nullptr);
   EXPECT_EQ(MakeProfilePolicy("table", profile, {.ablation = Ablation::kMean}).status().code(), ErrorCode::kNotFound);
 
   Measure(profile.ArchiveFor(TestSet(Ablation::kMean)), *Plan::ParseDrop("f0", 3), 0.125);
-  EXPECT_EQ(ServedArchive(profile, Ablation::kMean), profile.FindArchive(TestSet(Ablation::kMean)));
-  EXPECT_EQ(ServedArchive(profile, Ablation::kZero), profile.primary());
+  EXPECT_EQ(ServedArchive(profile, {.ablation = Ablation::kMean}), profile.FindArchive(TestSet(Ablation::kMean)));
+  EXPECT_EQ(ServedArchive(profile), profile.primary());
 
   profile.primary_set.clear();
-  EXPECT_EQ(ServedArchive(profile, Ablation::kZero), nullptr) << "nobody knows which text is for what";
+  EXPECT_EQ(ServedArchive(profile), nullptr) << "nobody knows which text is for what";
+}
+
+TEST(ProfilePolicies, LossesComeFromAnArchiveOfTheKvTypesServedWhereThereIsOne) {
+  Profile profile = TestProfile(3);
+  Measure(profile.ArchiveFor(TestSet()), *Plan::ParseDrop("f0", 3), 0.25);
+  Measure(profile.ArchiveFor(TestSet()), *Plan::ParseDrop("f1", 3), 0.5);
+  const ProfilePolicyOptions quantised = {.key_type = "q8_0", .value_type = "q8_0"};
+  EXPECT_EQ(ServedArchive(profile, quantised), profile.primary()) << "better than none";
+  MeasurementSet set = TestSet();
+  set.key_type = "q8_0";
+  profile.ArchiveFor(set);
+  set.value_type = "q8_0";
+  const WindowLoss begun[] = {{10, 1}};
+  ASSERT_TRUE(profile.ArchiveFor(set).Add(*Plan::ParseDrop("f2", 3), 0, begun));
+  EXPECT_EQ(ServedArchive(profile, quantised), profile.primary()) << "nothing has been measured whole yet";
+  Measure(profile.ArchiveFor(set), *Plan::ParseDrop("f0", 3), 0.125);
+  EXPECT_EQ(ServedArchive(profile, quantised), profile.FindArchive(set));
+  EXPECT_EQ(ServedArchive(profile, ServedLike(TestSet())), profile.primary());
+  EXPECT_EQ(ServedArchive(profile), profile.primary());
+  profile.primary_set = set.Key();
+  EXPECT_EQ(ServedArchive(profile, ServedLike(TestSet())), profile.FindArchive(TestSet()));
+  EXPECT_EQ(ServedArchive(profile), profile.FindArchive(set));
+
+  const MemoryModel model = TestModel(3);
+  const Observation observation = Observe(model, 512, Total(Observe(model, 512), Plan::Dense(3)) - 1);
+  EXPECT_EQ(MakeOrFail("table", profile, quantised)->Decide(observation)->loss->nats, 0.125);
+  EXPECT_EQ(MakeOrFail("table", profile, ServedLike(TestSet()))->Decide(observation)->loss->nats, 0.25);
 }
 
 TEST(ProfilePolicies, DecideTheSameFromSeveralThreads) {
