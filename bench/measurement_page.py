@@ -163,11 +163,13 @@ def ablation_section(work, configurations):
     everything = [r for ratios in pooled.values() for r in ratios]
     default = work.report(f"{configurations[0].name}/rank")["ablation"]
     mean = geometric_mean(everything)
+    of_default_policy = [r for c in configurations for r in columns[c][DEFAULT_POLICY]]
+    verdict = "the better" if (default == "mean") == (mean < 1) else "**the worse**"
     text = (f"Over all policies and configurations mean ablation loses {mean:.3f} times what zero ablation loses, in "
             f"{percent(sum(r < 1 for r in everything) / len(everything))} of cells less. It is the better one in "
             f"{len(better)} of {len(configurations)} configurations{': ' + '; '.join(better) if better else ''}. With "
-            f"`{DEFAULT_POLICY}`: {cell([r for c in configurations for r in columns[c][DEFAULT_POLICY]])}. The default of "
-            f"`espalier rank` is {default}: {'the better' if (default == 'mean') == (mean < 1) else '**the worse**'} one here.")
+            f"`{DEFAULT_POLICY}`: {cell(of_default_policy)}. The default of `espalier rank` is {default}: {verdict} "
+            "one here.")
     return [f"""## Mean ablation
 
 What dropped blocks add to the residual stream: their mean output on calibration text, or nothing. Both were ranked
@@ -223,8 +225,8 @@ def test_section(work, configurations):
         report = work.report(f"{c.name}/test")
         check_means(work.report(f"{c.name}/validation"))
         check_means(report)
-        text = [f"Dense perplexity {report['perplexity_dense']:.3f}; {report['plans_known']} plans measured on this text."]
-        parts += [f"### {c.title}", test_table(report), " ".join(text + report["verdicts"])]
+        text = f"Dense perplexity {report['perplexity_dense']:.3f}; {report['plans_known']} plans measured on it."
+        parts += [f"### {c.title}", test_table(report), " ".join([text, *report["verdicts"]])]
     return parts
 
 
@@ -287,8 +289,9 @@ def optimum_sentence(work, c, ratios):
     worst_cell, worst = max(ratios["table"], key=lambda pair: pair[1])
     search = work.load(f"{c.name}/brute-search")
     times = search["total_seconds"] / search["gsi_seconds"]
-    text = (f"`table` after {search['total_seconds']:.0f} s of ranking, {times:.1f} times what GSI takes: within {percent(OPTIMUM_RATIO - 1)} of the optimum's loss at every budget: "
-            f"{met(worst <= OPTIMUM_RATIO)}; at worst {worst:.4f}")
+    text = (f"`table` after {search['total_seconds']:.0f} s of ranking, {times:.1f} times what GSI takes: within "
+            f"{percent(OPTIMUM_RATIO - 1)} of the optimum's loss at every budget: {met(worst <= OPTIMUM_RATIO)}; at "
+            f"worst {worst:.4f}")
     text += f" (at {worst_cell['workload']['text']}, {worst_cell['budget']}). " if worst > 1 + SAME else ". "
     far = [f"`{p}` {geometric_mean([r for _, r in ratios[p]]):.3f} (at worst {max(r for _, r in ratios[p]):.3f})"
            for p in ("gsi", "density") if p in ratios]
@@ -305,10 +308,12 @@ decides over the loss of the best of all plans that fit. Workloads of the four K
         report = work.report(f"{c.name}/brute-decide")
         cells, kept = len(report["cells"]), len(ratios["table"])
         gap = limit_gap(report, work.report(f"{c.name}/brute-optimum"))
-        seconds = phase(work.report(f"{c.name}/every-plan"), "every plan")["seconds"]
-        notes = (f"{cells - kept} of {cells} cells are left out: no plan fits, or the dense one does. Measuring all plans "
-                 f"on {report['windows']} windows took {seconds:.0f} s. Both runs measured the same tokens; their losses "
-                 f"of one plan differ by {same_plan_gap(work, c):.1g} at most, their limits by {gap:.1g} (relative).")
+        every = phase(work.report(f"{c.name}/every-plan"), "every plan")
+        notes = (f"{cells - kept} of {cells} cells are left out: no plan fits, or the dense one does. Measuring all "
+                 f"plans on {report['windows']} windows took {every['seconds']:.0f} s for the "
+                 f"{every['measured_windows']} plan windows that the rankings had not measured. Both runs measured the "
+                 f"same tokens; their losses of one plan differ by {same_plan_gap(work, c):.1g} at most, their limits by "
+                 f"{gap:.1g} (relative).")
         parts += [f"### {c.title}", *optimum_tables(ratios), optimum_sentence(work, c, ratios), notes]
     return parts if len(parts) > 1 else []
 
