@@ -310,6 +310,8 @@ TEST_F(RankOnTwin, AnInterruptedRunGoesOnAsIfItHadNotStopped) {
   }
   const auto last = RankOnce(nullptr, {});
   ASSERT_TRUE(last.ok());
+  EXPECT_EQ(last->phases.front().name, "statistics");
+  EXPECT_EQ(last->phases.front().flops, 0);
   for (const RankPhase& phase : last->phases) {
     resumed += phase.windows;
   }
@@ -323,6 +325,40 @@ TEST_F(RankOnTwin, AnInterruptedRunGoesOnAsIfItHadNotStopped) {
     ASSERT_NE(found, nullptr) << row.plan.ToText();
     EXPECT_EQ(found->windows, row.windows) << row.plan.ToText();
   }
+}
+
+TEST_F(RankOnTwin, StatisticsAreMeasuredOnceForATextAndAnewForAnother) {
+  // Windows that they took; the ranking is stopped behind them.
+  const auto measured = [&] {
+    int windows = 0;
+    std::atomic<bool> stop = false;
+    const auto stopped = RankOnce(&stop, [&](const RankProgress& progress) {
+      windows += progress.done > 0 && progress.done < 1 ? 1 : 0;
+      stop = progress.phase == "statistics" && progress.done == 1;
+    });
+    EXPECT_EQ(stopped.status().code(), ErrorCode::kAborted);
+    return windows;
+  };
+  EXPECT_EQ(measured(), 3) << "of four, the last is the phase's end";
+  const BlockMeans means = Read().means;
+  options_.engine.n_threads = 2;
+  EXPECT_EQ(measured(), 0);
+  EXPECT_EQ(Read().means, means);
+
+  Profile unknown = Read();
+  unknown.statistics_set.clear();
+  ASSERT_TRUE(WriteProfile(unknown, path_).ok());
+  EXPECT_EQ(measured(), 3) << "nobody knows what the means are of";
+  Profile poor = Read();
+  poor.means = {};
+  ASSERT_TRUE(WriteProfile(poor, path_).ok());
+  EXPECT_EQ(measured(), 3);
+
+  options_.engine.key_type = KvType::kQ8_0;
+  EXPECT_EQ(measured(), 3);
+  windows_ = ExcerptWindows(*model_, 64, 3);
+  EXPECT_EQ(measured(), 2);
+  EXPECT_NE(Read().means, means);
 }
 
 TEST(Exhaustive, MeasuresEveryPlanOnceAndRefusesLargeModels) {

@@ -103,8 +103,29 @@ class Ranker {
     return std::count_if(rows.begin(), rows.end(), [&](const ArchiveRow& row) { return archive.whole(row); });
   }
 
-  // Means and influences: one dense pass, block by block.
+  // What the profile has of this text stays. Measured again, with another number of threads, a bit of the means could
+  // differ, and every loss that was measured with them would be lost.
+  bool HasStatistics(const std::string& set) const {
+    const Profile& profile = store_->profile();
+    const auto methods = {"shortgpt", "mha-drop", "ffn-skip"};
+    return profile.statistics_set == set && !profile.means.empty() &&
+           std::all_of(methods.begin(), methods.end(),
+                       [&](const char* method) { return profile.FindRanking(method) != nullptr; });
+  }
+
   Status Statistics() {
+    Profile& profile = store_->profile();
+    for (int i = 0; i < options_.n_random; ++i) {
+      profile.Put(RankAtRandom(model_->n_layer(), options_.seed + static_cast<uint64_t>(i)));
+    }
+    PlanEvaluatorOptions measured;
+    measured.engine = options_.engine;
+    const std::string set = DescribeSet(windows_, measured).Key();
+    return HasStatistics(set) ? Status::Ok() : MeasureStatistics(set);
+  }
+
+  // Means and influences: one dense pass, block by block.
+  Status MeasureStatistics(const std::string& set) {
     EngineOptions engine = options_.engine;
     engine.n_ubatch = static_cast<int>(windows_.window_tokens);
     engine.n_ctx = windows_.window_tokens;
@@ -121,9 +142,7 @@ class Ranker {
     profile.Put(RankByLayerInfluence(statistics));
     profile.Put(RankAttentionFirst(statistics));
     profile.Put(RankFfnFirst(statistics));
-    for (int i = 0; i < options_.n_random; ++i) {
-      profile.Put(RankAtRandom(model_->n_layer(), options_.seed + static_cast<uint64_t>(i)));
-    }
+    profile.statistics_set = set;
     return Status::Ok();
   }
 

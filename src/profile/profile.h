@@ -36,8 +36,11 @@ struct Profile {
 
   Ablation ablation = Ablation::kZero;  // what plans of this profile are served with
   BlockMeans means;                     // present whenever they were measured, whatever `ablation` says
-  std::vector<Archive> archives;        // at most one per set
-  std::string primary_set;              // Key() of the set that policies look plans up in; empty: none
+  // Key() of what the means and the rankings by influence were measured on (ablation zero, whatever is served); empty:
+  // not known.
+  std::string statistics_set;
+  std::vector<Archive> archives;  // at most one per set
+  std::string primary_set;        // Key() of the set that policies look plans up in; empty: none
   std::vector<Ranking> rankings;
   std::vector<TextSketch> texts;  // that measurements were made on, one for each tokens_hash
 

@@ -58,6 +58,7 @@ inline Profile SomeProfile() {
   for (int i = 0; i < 24; ++i) {
     profile.means.values.push_back(static_cast<float>(i) / 3.0f);
   }
+  profile.statistics_set = "what the means are of";
   Archive& first = profile.ArchiveFor(SomeSet());
   for (unsigned mask = 0; mask < 20; ++mask) {
     const int count = 1 + static_cast<int>(mask % 3);
@@ -110,8 +111,8 @@ inline bool SameProfile(const Profile& a, const Profile& b) {
   }
   return a.model_fingerprint == b.model_fingerprint && a.model_name == b.model_name &&
          a.quantization == b.quantization && a.n_layer == b.n_layer && a.n_embd == b.n_embd &&
-         a.ablation == b.ablation && a.means == b.means && a.primary_set == b.primary_set && a.rankings == b.rankings &&
-         a.texts == b.texts;
+         a.ablation == b.ablation && a.means == b.means && a.statistics_set == b.statistics_set &&
+         a.primary_set == b.primary_set && a.rankings == b.rankings && a.texts == b.texts;
 }
 
 // Everything in `part` is in `whole` as it is there: windows may be missing at the end of rows, other things entirely.
@@ -121,6 +122,7 @@ inline void ExpectPartOf(const Profile& part, const Profile& whole) {
   EXPECT_EQ(part.n_embd, whole.n_embd);
   EXPECT_EQ(part.ablation, whole.ablation);
   EXPECT_EQ(part.primary_set, whole.primary_set);
+  EXPECT_EQ(part.statistics_set, whole.statistics_set);
   EXPECT_TRUE(part.means.empty() || part.means == whole.means);
   for (const Ranking& ranking : part.rankings) {
     EXPECT_NE(std::find(whole.rankings.begin(), whole.rankings.end(), ranking), whole.rankings.end());

@@ -25,6 +25,17 @@ Result<Profile> Parse(const std::string& content, RecoveryNotes* notes) {
   return ParseProfile(MemorySource(std::as_bytes(std::span(content)), "p"), notes);
 }
 
+// With a checksum that its header, which was changed, has.
+std::string Resealed(std::string content) {
+  auto bytes = std::as_writable_bytes(std::span(content));
+  const auto gguf = GgufFile::Parse(std::make_shared<MemorySource>(bytes));
+  EXPECT_TRUE(gguf.ok());
+  const auto header = bytes.first((*gguf)->tensors().front().offset);
+  const std::string checksum = profile_layout::HeaderChecksum(header);
+  std::memcpy(profile_layout::ChecksumDigits(header).data(), checksum.data(), checksum.size());
+  return content;
+}
+
 size_t CountRows(const Profile& profile) {
   size_t rows = 0;
   for (const Archive& archive : profile.archives) {
@@ -109,22 +120,25 @@ TEST_F(ProfileFormat, RefusesNewerVersionNamingBoth) {
   // The value follows the key and its type.
   const size_t at = content.find("espalier.version") + std::string("espalier.version").size() + 4;
   ASSERT_EQ(content[at], 1);
-  const auto reseal = [](std::string text) {
-    auto bytes = std::as_writable_bytes(std::span(text));
-    const auto gguf = GgufFile::Parse(std::make_shared<MemorySource>(bytes));
-    EXPECT_TRUE(gguf.ok());
-    const auto header = bytes.first((*gguf)->tensors().front().offset);
-    const std::string checksum = profile_layout::HeaderChecksum(header);
-    std::memcpy(profile_layout::ChecksumDigits(header).data(), checksum.data(), checksum.size());
-    return text;
-  };
   content[at] = 7;
   RecoveryNotes notes;
-  const auto read = Parse(reseal(content), &notes);
+  const auto read = Parse(Resealed(content), &notes);
   ASSERT_FALSE(read.ok());
   EXPECT_EQ(read.status().code(), ErrorCode::kUnsupported);
   EXPECT_NE(read.status().message().find("version 7"), std::string::npos) << read.status().message();
   EXPECT_NE(read.status().message().find("version 1"), std::string::npos) << read.status().message();
+}
+
+TEST_F(ProfileFormat, ReadsFilesThatDoNotSayWhatTheirMeansAreOf) {
+  Profile profile = SomeProfile();
+  std::string content = Written(profile);
+  const std::string key = "espalier.statistics_set";
+  content[content.find(key) + key.size() - 1] = 'x';
+  RecoveryNotes notes;
+  const auto read = Parse(Resealed(content), &notes);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  profile.statistics_set.clear();
+  EXPECT_TRUE(SameProfile(*read, profile));
 }
 
 TEST_F(ProfileFormat, RefusesWhatIsNoProfile) {

@@ -164,6 +164,9 @@ Status Decoder::ReadModel() {
   ESPALIER_ASSIGN_OR_RETURN(const std::string ablation, Text("espalier.ablation"));
   ESPALIER_ASSIGN_OR_RETURN(profile_.ablation, ParseAblation(ablation));
   ESPALIER_ASSIGN_OR_RETURN(profile_.primary_set, Text("espalier.primary_set"));
+  if (gguf_.FindEntry("espalier.statistics_set") != nullptr) {
+    ESPALIER_ASSIGN_OR_RETURN(profile_.statistics_set, Text("espalier.statistics_set"));
+  }
   return Status::Ok();
 }
 

@@ -228,6 +228,7 @@ void Encoder::SetModel(GgufHeader& header) const {
   header.SetUint32("espalier.model.embedding_length", static_cast<uint32_t>(profile_.n_embd));
   header.SetText("espalier.ablation", AblationName(profile_.ablation));
   header.SetText("espalier.primary_set", profile_.primary_set);
+  header.SetText("espalier.statistics_set", profile_.statistics_set);
   if (!profile_.means.empty()) {
     header.SetText("espalier.means.xxh3", SectionChecksum("means"));
   }
