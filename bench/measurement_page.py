@@ -312,7 +312,7 @@ decides over the loss of the best of all plans that fit. Workloads of the four K
         notes = (f"{cells - kept} of {cells} cells are left out: no plan fits, or the dense one does. Measuring all "
                  f"plans on {report['windows']} windows took {every['seconds']:.0f} s for the "
                  f"{every['measured_windows']} plan windows that the rankings had not measured. Both runs measured the "
-                 f"same tokens; their losses of one plan differ by {same_plan_gap(work, c):.1g} at most, their limits by "
+                 f"same tokens; their losses of one plan differ by {same_plan_gap(work, c):.1g} at most, limits by "
                  f"{gap:.1g} (relative).")
         parts += [f"### {c.title}", *optimum_tables(ratios), optimum_sentence(work, c, ratios), notes]
     return parts if len(parts) > 1 else []
