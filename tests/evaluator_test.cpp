@@ -293,6 +293,11 @@ TEST_F(RankOnTwin, AnInterruptedRunGoesOnAsIfItHadNotStopped) {
   for (const char* method : {"gsi", "one-shot", "density", "shortgpt", "mha-drop", "ffn-skip", "random"}) {
     EXPECT_NE(whole.FindRanking(method), nullptr) << method;
   }
+  ASSERT_GT(summary->phases.size(), 3u);
+  EXPECT_EQ(summary->phases[2].name, "gsi");
+  EXPECT_EQ(summary->phases[2].recalled, 0) << "all its work is its own";
+  EXPECT_EQ(summary->phases[3].name, "one-shot");
+  EXPECT_GT(summary->phases[3].recalled, 0);
   int64_t measured = 0;
   for (const RankPhase& phase : summary->phases) {
     measured += phase.windows;

@@ -253,7 +253,7 @@ Status RunRank(const RankFlags& o) {
 void AddRankCommand(CLI::App& app, std::vector<Command>& commands) {
   auto* rank = app.add_subcommand("rank", "Measure what blocks are worth, into the model's profile");
   rank->footer(
-      "Measures the loss (KL divergence from the dense model) of many plans: one-shot, Greedy Sequential Importance, "
+      "Measures the loss (KL divergence from the dense model) of many plans: Greedy Sequential Importance, one-shot, "
       "an\n"
       "order for each of six KV sizes, swaps around them; and the published orders shortgpt, mha-drop, ffn-skip, "
       "random.\n"

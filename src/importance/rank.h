@@ -1,6 +1,6 @@
 // Everything `espalier rank` does: fills a profile with rankings and an archive of measured plans.
 //
-// Phases, in order: statistics (means, block influences) -> one-shot -> gsi -> density chains -> swaps until the time
+// Phases, in order: statistics (means, block influences) -> gsi -> one-shot -> density chains -> swaps until the time
 // is spent. Each can be interrupted and resumed: what was measured comes back from the archive, and the search decides
 // as if it had never stopped.
 #pragma once
@@ -34,7 +34,7 @@ struct RankOptions {
 };
 
 struct RankProgress {
-  std::string phase;   // "dense predictions", "statistics", "one-shot", "gsi", "density 1/6", "swaps"
+  std::string phase;   // "statistics", "dense predictions", "gsi", "one-shot", "density 1/6", "swaps"
   double done = 0;     // of the phase, 0 to 1
   std::string detail;  // "12 of 32 blocks dropped, loss 0.81"
 };
