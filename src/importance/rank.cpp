@@ -95,14 +95,7 @@ class Ranker {
     return Status::Ok();
   }
 
-  int64_t WholeRows() const {
-    if (evaluator_ == nullptr) {
-      return 0;
-    }
-    const Archive& archive = evaluator_->archive();
-    const auto rows = archive.rows();
-    return std::count_if(rows.begin(), rows.end(), [&](const ArchiveRow& row) { return archive.whole(row); });
-  }
+  int64_t WholeRows() const { return evaluator_ != nullptr ? evaluator_->archive().CountWholeRows() : 0; }
 
   // What the profile has of this text stays. Measured again, with another number of threads, a bit of the means could
   // differ, and every loss that was measured with them would be lost.

@@ -44,11 +44,6 @@ Status CheckOrder(const Ranking& ranking, int n_layer) {
   return Status::Ok();
 }
 
-int64_t WholeRows(const Archive& archive) {
-  return std::count_if(archive.rows().begin(), archive.rows().end(),
-                       [&](const ArchiveRow& row) { return archive.whole(row); });
-}
-
 std::shared_ptr<const LossTable> MakeTable(const Profile& profile, const ProfilePolicyOptions& options) {
   return std::make_shared<LossTable>(ServedArchive(profile, options), profile.n_layer);
 }
@@ -126,7 +121,7 @@ const Archive* ServedArchive(const Profile& profile, const ProfilePolicyOptions&
            (ablation == Ablation::kZero || set.means_hash.empty() || set.means_hash == means_hash);
   };
   const auto preference = [&](const Archive& archive) {
-    const int64_t rows = WholeRows(archive);
+    const int64_t rows = archive.CountWholeRows();
     const bool kv_types = (options.key_type.empty() || options.key_type == archive.set().key_type) &&
                           (options.value_type.empty() || options.value_type == archive.set().value_type);
     return std::tuple(rows > 0, kv_types, &archive == primary, rows);

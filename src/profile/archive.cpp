@@ -45,6 +45,10 @@ std::string MeasurementSet::Key() const {
                      value_type, AblationName(ablation), means_hash.empty() ? "" : ":", means_hash, tokens_hash);
 }
 
+int64_t Archive::CountWholeRows() const {
+  return std::count_if(rows_.begin(), rows_.end(), [this](const ArchiveRow& row) { return whole(row); });
+}
+
 double Archive::Loss(const ArchiveRow& row) const {
   ESPALIER_CHECK(whole(row));
   double sum = 0;

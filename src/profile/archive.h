@@ -62,6 +62,8 @@ class Archive {
   const MeasurementSet& set() const { return set_; }
   std::span<const ArchiveRow> rows() const { return rows_; }
   bool whole(const ArchiveRow& row) const { return static_cast<int64_t>(row.windows.size()) == set_.n_windows; }
+  // How many rows are whole; looks at all of them.
+  int64_t CountWholeRows() const;
   // Sum of the windows' KL, in window order, over the tokens scored: the loss. REQUIRES: whole(row).
   double Loss(const ArchiveRow& row) const;
   // Likewise of the negative log-likelihood: ln of the perplexity. REQUIRES: whole(row).

@@ -63,6 +63,7 @@ TEST(Archive, WindowsComeInOrderAndStayAsTheyWere) {
   EXPECT_EQ(archive.Find(plan), nullptr) << "a refused plan leaves no row";
   ASSERT_TRUE(archive.Add(plan, 0, first));
   EXPECT_FALSE(archive.whole(*archive.Find(plan)));
+  EXPECT_EQ(archive.CountWholeRows(), 0);
   EXPECT_EQ(archive.LossOf(plan), std::nullopt) << "not whole";
   EXPECT_FALSE(archive.Add(plan, 2, first)) << "a gap";
   ASSERT_TRUE(archive.Add(plan, 0, others));
@@ -73,6 +74,7 @@ TEST(Archive, WindowsComeInOrderAndStayAsTheyWere) {
   ASSERT_TRUE(archive.Add(plan, 1, first)) << "known: nothing to do";
   EXPECT_EQ(archive.Find(plan)->windows.size(), 3u);
   EXPECT_EQ(archive.rows().size(), 1u);
+  EXPECT_EQ(archive.CountWholeRows(), 1);
 }
 
 TEST(Archive, NothingIsAddedWithoutLossesOrForAnotherShape) {
