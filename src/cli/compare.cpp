@@ -1,6 +1,7 @@
 // espalier compare: every policy in every scenario, with the same bytes and on the same text.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <filesystem>
@@ -18,6 +19,7 @@
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
+#include "cli/terminal.h"
 #include "cli/text_option.h"
 #include "control/policy_comparison.h"
 #include "control/scenarios.h"
@@ -193,9 +195,7 @@ Status Compare(const CompareFlags& o) {
   if (const auto warning = KvTypesWarning(store->profile(), ServedLike(set)); !warning.empty()) {
     report.warnings.push_back(fmt::format("profile {}: {}", report.profile, warning));
   }
-  for (const std::string& warning : report.warnings) {
-    fmt::print(stderr, "espalier: warning: {}\n", Printable(warning, 1000));
-  }
+  std::for_each(report.warnings.begin(), report.warnings.end(), Warn);
   LadderOptions ladder;
   if (o.ladder.given()) {
     ESPALIER_RETURN_IF_ERROR(

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
+#include "cli/terminal.h"
 #include "model/quote.h"
 #include "policy/data_free.h"
 #include "policy/static_plan.h"
@@ -28,8 +28,6 @@ std::vector<std::string> PolicyNames() {
 }
 
 bool Exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
-
-void Warn(const std::string& text) { fmt::print(stderr, "espalier: warning: {}\n", Printable(text, 4096)); }
 
 // The profile named, or else found; its path stays empty where there is none.
 Result<ProfileInUse> ReadProfileFile(const PolicyFlags& flags, const Model& model) {

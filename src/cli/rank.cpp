@@ -17,6 +17,7 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "cli/terminal.h"
 #include "cli/text_option.h"
 #include "eval/plan_evaluator.h"
 #include "importance/exhaustive.h"
@@ -65,8 +66,6 @@ void BindRank(CLI::App& app, RankFlags& o) {
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);
 }
-
-void Warn(const std::string& text) { fmt::print(stderr, "espalier: warning: {}\n", Printable(text, 4096)); }
 
 // One bar for each phase.
 class RankBar {

@@ -1,11 +1,14 @@
 #include "cli/terminal.h"
 
+#include <fmt/format.h>
 #include <langinfo.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <clocale>
 #include <cstdlib>
+
+#include "model/quote.h"
 
 namespace espalier {
 namespace {
@@ -23,6 +26,8 @@ size_t SequenceLength(unsigned char lead) {
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
 
 }  // namespace
+
+void Warn(const std::string& text) { fmt::print(stderr, "espalier: warning: {}\n", Printable(text, 4096)); }
 
 Terminal QueryTerminal(std::FILE* stream) {
   Terminal terminal;

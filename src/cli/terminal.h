@@ -1,4 +1,4 @@
-// What the terminal behind a stream can show.
+// What the terminal behind a stream can show, and what is told on it.
 #pragma once
 
 #include <cstdio>
@@ -15,6 +15,9 @@ struct Terminal {
   bool utf8 = false;
 };
 Terminal QueryTerminal(std::FILE* stream);
+
+// One line on stderr, whatever is in `text`.
+void Warn(const std::string& text);
 
 // Makes a stream of token pieces fit for a terminal: holds an unfinished UTF-8 sequence back until it is whole, and
 // leaves out control characters except for line feed and tab, so that a model cannot send escape sequences.
