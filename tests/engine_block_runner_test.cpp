@@ -1,6 +1,7 @@
 // Blocks run one at a time on a window give the engine's logits for that window, bit for bit.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -14,21 +15,8 @@
 namespace espalier::test {
 namespace {
 
-RandomModelOptions SmallModel(const std::string& type) {
-  RandomModelOptions options;
-  options.n_layer = 3;
-  options.n_embd = 256;
-  options.n_ff = 512;
-  options.n_head = 4;
-  options.n_head_kv = 2;
-  options.n_vocab = 512;
-  options.n_ctx = 512;
-  options.type = type;
-  return options;
-}
-
 std::string ModelPath(const std::string& name) {
-  return name == "twin" ? TwinPath() : RandomModel("block-runner-" + name, SmallModel(name));
+  return name == "twin" ? TwinPath() : RandomModel("block-runner-" + name, ThreeLayers(name));
 }
 
 EngineOptions WindowOptions(KvType kv_type = KvType::kF16) {
@@ -154,6 +142,45 @@ TEST(BlockRunner, SeveralThreadsGiveTheSameBits) {
   auto three = OpenRunner(model, options);
   EXPECT_TRUE(SameBits(OneByOne(*one, dense, tokens), OneByOne(*three, dense, tokens)));
 }
+
+class HeadRowsOfType : public testing::TestWithParam<std::string> {};
+
+TEST_P(HeadRowsOfType, GiveTheHeadsLogits) {
+  const auto model = OpenOrFail(ModelPath(GetParam()));
+  EngineOptions options = WindowOptions();
+  options.repack = false;
+  auto runner = OpenRunner(model, options);
+  ASSERT_NE(runner, nullptr);
+  const HeadRows* const rows = runner->head_rows();
+  ASSERT_NE(rows, nullptr);
+  const auto n_embd = static_cast<size_t>(rows->n_embd());
+  const auto n_vocab = static_cast<size_t>(rows->n_vocab());
+  const std::vector<float> hidden = Embed(*runner, SomeTokens(20, model->hparams().n_vocab));
+  const std::vector<float> logits = Head(*runner, hidden);
+  std::vector<float> normed(hidden.size());
+  ASSERT_TRUE(runner->FinalNorm(hidden, normed).ok());
+  const std::vector<int32_t> ids = {0, 7, 511, 7, 300};
+  std::vector<float> some(ids.size());
+  std::vector<float> row(n_embd);
+  HeadRows::Activations activations;
+  for (size_t i = 0; i < 20; ++i) {
+    rows->Round(std::span(normed).subspan(i * n_embd, n_embd), &activations);
+    rows->Logits(&activations, ids, some);
+    for (size_t j = 0; j < ids.size(); ++j) {
+      const float expected = logits[i * n_vocab + static_cast<size_t>(ids[j])];
+      EXPECT_NEAR(some[j], expected, 2e-5 * (1 + std::abs(expected)));
+      rows->Decode(ids[j], row);
+      double product = 0;
+      for (size_t k = 0; k < n_embd; ++k) {
+        product += static_cast<double>(row[k]) * static_cast<double>(activations.values[k]);
+      }
+      EXPECT_NEAR(product, expected, 2e-5 * (1 + std::abs(expected)));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, HeadRowsOfType, testing::Values("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q6_K"),
+                         [](const auto& test) { return test.param; });
 
 TEST(BlockRunner, HoldsNoMoreBlocksThanAllowedAndTheLeastRecentlyUsedGoes) {
   const auto model = OpenOrFail(ModelPath("F16"));

@@ -16,15 +16,7 @@ namespace {
 constexpr int kLayers = 3;
 
 RandomModelOptions SmallModel(const std::string& type) {
-  RandomModelOptions options;
-  options.n_layer = kLayers;
-  options.n_embd = 256;
-  options.n_ff = 512;
-  options.n_head = 4;
-  options.n_head_kv = 2;
-  options.n_vocab = 512;
-  options.n_ctx = 512;
-  options.type = type;
+  RandomModelOptions options = ThreeLayers(type);
   options.rope_freq_factors = type == "F16";  // Llama 3's rope in one of the two
   return options;
 }

@@ -45,13 +45,21 @@ struct Axes {
   Point at(double bytes_mib, double loss) const { return {x(bytes_mib), y(loss)}; }
 };
 
-Axes AxesFor(Range bytes, Range loss) {
-  if (bytes.empty()) {
-    bytes = {0, 1};
+// What is to be shown in one. A loss of 0 has no place on a logarithmic axis.
+struct Shown {
+  Range bytes;
+  Range loss;
+  void Add(uint64_t at_bytes, double nats) {
+    if (nats > 0) {
+      bytes.Add(Mebibytes(at_bytes));
+      loss.Add(nats);
+    }
   }
-  if (loss.empty()) {
-    loss = {0.1, 1};
-  }
+};
+
+Axes AxesFor(const Shown& shown) {
+  const Range bytes = shown.bytes.empty() ? Range{0, 1} : shown.bytes;
+  const Range loss = shown.loss.empty() ? Range{0.1, 1} : shown.loss;
   const double margin = std::max(0.03 * (bytes.high - bytes.low), 1e-3 * bytes.high + 1e-6);
   return {{.low = bytes.low - margin, .high = bytes.high + margin, .from = kLeft, .to = kRight},
           {.low = loss.low / 1.3, .high = loss.high * 1.3, .from = kBottom, .to = kTop, .logarithmic = true}};
@@ -166,29 +174,22 @@ std::string LossPlot(const CompareReport& report, size_t scenario) {
   const PolicyComparison& comparison = report.comparison;
   const ScenarioMemory& where = comparison.scenarios[scenario];
   const int ladder_workload = LadderWorkload(report, scenario);
-  Range bytes;
-  Range loss;
-  const auto show = [&](uint64_t b, double l) {
-    if (l > 0) {
-      bytes.Add(Mebibytes(b));
-      loss.Add(l);
-    }
-  };
+  Shown shown;
   for (const CellResult& cell : comparison.cells) {
     for (const PolicyResult& policy : cell.policies) {
       if (cell.cell.scenario == scenario && !policy.refused()) {
-        show(policy.peak_bytes, policy.loss.value);
-        show(policy.peak_bytes, cell.best ? cell.best->loss.value : 0);
+        shown.Add(policy.peak_bytes, policy.loss.value);
+        shown.Add(policy.peak_bytes, cell.best ? cell.best->loss.value : 0);
       }
     }
   }
   if (ladder_workload >= 0) {
     for (const LadderRung& rung : report.ladder->rungs) {
-      show(rung.dense_peak_bytes[static_cast<size_t>(ladder_workload)], rung.loss.value);
+      shown.Add(rung.dense_peak_bytes[static_cast<size_t>(ladder_workload)], rung.loss.value);
     }
   }
-  bytes.Add(Mebibytes(where.survey.base.dense_peak_bytes));
-  const Axes axes = AxesFor(bytes, loss);
+  shown.bytes.Add(Mebibytes(where.survey.base.dense_peak_bytes));
+  const Axes axes = AxesFor(shown);
   const std::string title = fmt::format("{}, KV : weights {:.2f}", where.scenario.workload.ToText(),
                                         KvToWeights(where.survey.memory, where.scenario.workload));
   SvgCanvas canvas(kWidth, kHeight, "Loss in nats per token over bytes at workload " + title);
@@ -214,28 +215,21 @@ std::string LossPlot(const CompareReport& report, size_t scenario) {
 }
 
 std::string LadderPlot(const Ladder& ladder, size_t workload) {
-  Range bytes;
-  Range loss;
-  const auto show = [&](uint64_t b, double l) {
-    if (l > 0) {
-      bytes.Add(Mebibytes(b));
-      loss.Add(l);
-    }
-  };
+  Shown shown;
   for (const LadderRung& rung : ladder.rungs) {
-    show(rung.dense_peak_bytes[workload], rung.loss.value);
+    shown.Add(rung.dense_peak_bytes[workload], rung.loss.value);
   }
   for (const LadderStep& step : ladder.steps) {
     if (step.workload == workload && step.plan) {
-      show(step.pruned_peak_bytes, step.pruned_loss.value);
+      shown.Add(step.pruned_peak_bytes, step.pruned_loss.value);
     }
   }
   for (const LadderPoint& point : ladder.points) {
     if (point.workload == workload) {
-      show(point.peak_bytes, point.loss.value);
+      shown.Add(point.peak_bytes, point.loss.value);
     }
   }
-  const Axes axes = AxesFor(bytes, loss);
+  const Axes axes = AxesFor(shown);
   const std::string at = ladder.workloads[workload].ToText();
   SvgCanvas canvas(kWidth, kHeight, "Quantisation ladder: loss over bytes at workload " + at);
   DrawAxes(&canvas, axes, at);

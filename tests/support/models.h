@@ -38,6 +38,20 @@ inline std::string TwinAt(const std::string& type) {
   return path;
 }
 
+// The shape of a model that is small enough for every plan of it to be tried.
+inline RandomModelOptions ThreeLayers(const std::string& type) {
+  RandomModelOptions options;
+  options.n_layer = 3;
+  options.n_embd = 256;
+  options.n_ff = 512;
+  options.n_head = 4;
+  options.n_head_kv = 2;
+  options.n_vocab = 512;
+  options.n_ctx = 512;
+  options.type = type;
+  return options;
+}
+
 // A random-weight model, made once for each set of options; `name` tells them apart.
 inline std::string RandomModel(const std::string& name, const RandomModelOptions& options) {
   const std::string path = ScratchFolder() + "/" + name + ".gguf";
