@@ -154,6 +154,11 @@ TEST_F(CliPolicies, RunAndEvalServeWithAProfile) {
   const Json stepped = Report(Run({"--profile", profile, "--budget-schedule", "0:100%,2:75%,5:100%", "--ignore-eos"}));
   EXPECT_EQ(stepped["policy"], "table");
   EXPECT_EQ(stepped["budget_violations"], 0);
+  EXPECT_EQ(stepped["transitions"].front()["predicted_loss_nats"], 1.0);
+  EXPECT_TRUE(stepped["transitions"].front()["predicted_loss_measured"]);
+  EXPECT_EQ(stepped["transitions"].back()["predicted_loss_nats"], 0);
+  const Outcome told = Espalier(Run({"--profile", profile, "--budget-schedule", "0:100%,2:75%"}));
+  EXPECT_NE(told.err.find("); predicted loss 1.0000 nats per token (measured)\n"), std::string::npos) << told.err;
   const Json eval = Report({"eval", TwinPath(), "--text", kText, "--windows", "1", "-c", "128", "-t", "1", "--profile",
                             profile, "--policy", "gsi", "--memory-budget", "80%"});
   EXPECT_EQ(eval["policy"], "gsi");

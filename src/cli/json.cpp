@@ -52,6 +52,8 @@ Json ToJson(const TransitionEvent& event) {
           {"plan_before", event.plan_before.ToText()},
           {"plan_after", event.plan_after.ToText()},
           {"pending_blocks", pending},
+          {"predicted_loss_nats", event.loss ? Json(event.loss->nats) : Json()},
+          {"predicted_loss_measured", event.loss && event.loss->measured},
           {"blocks_released", event.moved.n_released},
           {"blocks_loaded", event.moved.n_loaded},
           {"released_bytes", event.moved.released_bytes},

@@ -23,6 +23,8 @@ Json ToJson(const Footprint& footprint);
 // managed_bytes and its parts, process_bytes, anonymous_bytes, measured_managed_bytes, reclaimable_bytes.
 Json ToJson(const MemoryAccount& account);
 Json ToJson(const Workload& workload);
+// Among the rest predicted_loss_nats and predicted_loss_measured as AddPolicy has them, of the plan that is in force
+// once nothing is pending.
 Json ToJson(const TransitionEvent& event);
 // path, name, architecture, quantization, layers.
 Json ModelJson(const Model& model);

@@ -209,10 +209,14 @@ std::string DescribeTransition(const TransitionEvent& event) {
 }
 
 std::string DescribeTransitionInFull(const TransitionEvent& event) {
-  return fmt::format("{};{}{} managed {} -> {} (predicted {}, kernel {})", DescribeTransition(event),
+  const std::string loss =
+      event.loss && event.reason != TransitionEvent::Reason::kReprefill
+          ? fmt::format("; {}{}", DescribeLoss(event.loss), event.pending.empty() ? "" : " once they are back")
+          : "";
+  return fmt::format("{};{}{} managed {} -> {} (predicted {}, kernel {}){}", DescribeTransition(event),
                      ChangedBlocks(event), event.plan_after == event.plan_before ? "" : ";",
                      FormatBytes(event.before.managed.total()), FormatBytes(event.after.managed.total()),
-                     FormatBytes(event.predicted_bytes_after), FormatBytes(event.after.measured_managed_bytes()));
+                     FormatBytes(event.predicted_bytes_after), FormatBytes(event.after.measured_managed_bytes()), loss);
 }
 
 std::unique_ptr<RunDisplay> RunDisplay::Create(const Placement& placement, const RunDisplayOptions& options) {

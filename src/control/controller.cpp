@@ -52,6 +52,7 @@ Result<TransitionEvent> Controller::Observe(TransitionEvent::Reason reason, Chan
   event.plan_after = engine_.plan();
   event.predicted_bytes_after = PredictNow(engine_).managed_bytes();
   event.pending = pending_;
+  event.loss = loss_;
   return event;
 }
 
@@ -62,6 +63,7 @@ Result<TransitionEvent> Controller::SetLimit(uint64_t limit_bytes) {
                                    .process_bytes = options_.process_bytes};
   ESPALIER_ASSIGN_OR_RETURN(const Decision decision, policy_.Decide(observation));
   options_.limit_bytes = limit_bytes;
+  loss_ = decision.loss;
   const Plan resident = Intersection(engine_.plan(), decision.plan);
   pending_.clear();
   const std::vector<BlockId> order = policy_.DropOrder(observation.n_layer());

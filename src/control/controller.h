@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/status.h"
@@ -35,6 +36,9 @@ struct TransitionEvent {
   Plan plan_before;
   Plan plan_after;
   std::vector<BlockId> pending;  // blocks that are still to be loaded
+  // Of the plan that was decided on for this limit, which is in force once nothing is pending; empty where the policy
+  // knows nothing about it, or has not been asked yet.
+  std::optional<PredictedLoss> loss;
   // Managed bytes at rest, predicted from plan and used cells, beside the account taken at the same moment.
   uint64_t predicted_bytes_before = 0;
   uint64_t predicted_bytes_after = 0;
@@ -75,7 +79,8 @@ class Controller {
   Engine& engine_;
   const Policy& policy_;
   ControllerOptions options_;
-  std::vector<BlockId> pending_;  // in the order of loading
+  std::vector<BlockId> pending_;       // in the order of loading
+  std::optional<PredictedLoss> loss_;  // of the last decision
 };
 
 }  // namespace espalier

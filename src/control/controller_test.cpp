@@ -4,6 +4,7 @@
 
 #include "control/fakes_for_test.h"
 #include "policy/data_free.h"
+#include "policy/profile_policies.h"
 
 namespace espalier {
 namespace {
@@ -62,6 +63,35 @@ TEST_F(ControllerTest, AHigherLimitBringsBlocksBackOneByOneTheMostNeededFirst) {
   }
   EXPECT_FALSE(controller.loading());
   EXPECT_TRUE(engine_.plan().dense());
+}
+
+TEST_F(ControllerTest, EventsTellThePredictedLossOfWhatWasDecided) {
+  Controller unknown(engine_, policy_, Options());
+  EXPECT_FALSE(unknown.SetLimit(kProcess + kDense - 9000)->loss) << "data-free knows of none";
+
+  // Knows the loss of the plan that drops everything, and of the dense one.
+  Profile profile;
+  profile.n_layer = kLayers;
+  Plan nothing = Plan::Dense(kLayers);
+  for (int b = 0; b < nothing.n_block(); ++b) {
+    nothing.Drop({b});
+  }
+  MeasurementSet set;
+  set.n_windows = 1;
+  set.tokens_scored = 4;
+  const WindowLoss window[] = {{10, 10}};
+  ASSERT_TRUE(profile.ArchiveFor(set).Add(nothing, 0, window));
+  profile.primary_set = set.Key();
+  const auto policy = WithPredictedLoss(std::make_unique<DataFreePolicy>(), profile);
+  ASSERT_TRUE(policy.ok());
+  Controller controller(engine_, **policy, Options(kLayers));
+  const auto least = controller.SetLimit(kProcess + FakeEngine::kGlobalBytes);
+  ASSERT_TRUE(least.ok() && least->loss);
+  EXPECT_EQ(least->loss->nats, 2.5);
+  EXPECT_TRUE(least->loss->measured);
+  EXPECT_EQ(controller.SetLimit(kProcess + 2 * kDense)->loss->nats, 0) << "of the plan that is on its way";
+  EXPECT_EQ(controller.Load()->loss->nats, 0);
+  EXPECT_EQ(controller.Load()->loss->nats, 0);
 }
 
 TEST_F(ControllerTest, LoadsPerStepBoundsAHelping) {
