@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "cli/json_value.h"
 #include "model/quote.h"
 
 namespace espalier {
@@ -47,7 +48,7 @@ Result<Plan> ParseJsonPlan(std::string_view json, int n_layer) {
     const double fraction = value.is_number() ? value.get<double>() : -1;
     if (!(fraction >= 0 && fraction <= 1)) {
       return InvalidArgument(
-          fmt::format("block {}: expected a keep fraction from 0 to 1, found {}", name, Printable(value.dump(), 32)));
+          fmt::format("block {}: expected a keep fraction from 0 to 1, found {}", name, ShowValue(value, 32)));
     }
     plan.set_keep(block, fraction);
   }

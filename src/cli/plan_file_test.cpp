@@ -21,6 +21,15 @@ TEST(JsonPlan, RefusesWhatIsNoPlan) {
   }
 }
 
+TEST(JsonPlan, NestingTakesNoStack) {
+  const std::string deep(400'000, '[');
+  const auto plan = ParseJsonPlan(R"({"keep": {"a1": )" + deep + std::string(deep.size(), ']') + "}}", 2);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_NE(plan.status().message().find("block a1: expected a keep fraction from 0 to 1, found an array of 1"),
+            std::string::npos)
+      << plan.status().message();
+}
+
 TEST(JsonPlan, UnknownBlocksAreNamedWithTheRange) {
   const auto plan = ParseJsonPlan(R"({"keep": {"f9": 0}})", 4);
   ASSERT_FALSE(plan.ok());

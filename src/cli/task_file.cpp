@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "cli/json_value.h"
 #include "cli/task_prompts.h"
 #include "eval/python_text.h"
 #include "model/quote.h"
@@ -69,9 +70,8 @@ class Fields {
     return found != object.end() ? &*found : nullptr;
   }
   static Status Expected(std::string_view name, std::string_view what, const JsonValue* found) {
-    return InvalidArgument(fmt::format(
-        "field \"{}\": expected {}, found {}", name, what,
-        found != nullptr ? Printable(found->dump(-1, ' ', false, JsonValue::error_handler_t::replace), 48) : "none"));
+    return InvalidArgument(fmt::format("field \"{}\": expected {}, found {}", name, what,
+                                       found != nullptr ? ShowValue(*found, 48) : "none"));
   }
   static Result<std::string> TextIn(const JsonValue& object, const char* name, std::string_view shown) {
     const JsonValue* value = Find(object, name);

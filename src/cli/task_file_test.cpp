@@ -108,6 +108,12 @@ TEST(ParseTaskLine, ReadsBoolQOfSuperGlueAndOfItsOwn) {
   }
 }
 
+TEST(ParseTaskLine, NestingTakesNoStack) {
+  const std::string deep(400'000, '[');
+  EXPECT_THAT(ErrorOf(R"({"good": )" + deep + std::string(deep.size(), ']') + R"(, "bad": "b"})"),
+              HasSubstr("\"good\": expected a text, found an array of 1"));
+}
+
 TEST(ParseTaskLine, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(ErrorOf("{"), HasSubstr("not JSON"));
   EXPECT_THAT(ErrorOf("[1]"), HasSubstr("array"));
@@ -115,7 +121,8 @@ TEST(ParseTaskLine, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(ErrorOf(R"({"good": 1, "bad": "b"})"), AllOf(HasSubstr("\"good\""), HasSubstr("found 1")));
   EXPECT_THAT(ErrorOf(R"({"good": "a", "bad": "b", "task": ["t"]})"), HasSubstr("\"task\""));
   EXPECT_THAT(ErrorOf(R"({"good": "a", "bad": "b", "group": ")" + std::string(300, 'g') + "\"}"), HasSubstr("300"));
-  EXPECT_THAT(ErrorOf(R"({"context": "c", "choices": ["a"], "gold": 0})"), HasSubstr("\"choices\""));
+  EXPECT_THAT(ErrorOf(R"({"context": "c", "choices": ["a"], "gold": 0})"),
+              AllOf(HasSubstr("\"choices\""), HasSubstr("found an array of 1")));
   EXPECT_THAT(ErrorOf(R"({"context": "c", "choices": ["a", 2], "gold": 0})"), HasSubstr("\"choices\""));
   for (const char* gold : {"2", "-1", "0.5", "\"\"", "\"x\"", "null", "99999999999999999999", "true"}) {
     EXPECT_THAT(ErrorOf(R"({"context": "c", "choices": ["a", "b"], "gold": )" + std::string(gold) + "}"),
