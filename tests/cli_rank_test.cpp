@@ -82,8 +82,8 @@ TEST_F(CliRank, FillsAProfileThatAnswersTheSecondTime) {
 
 TEST_F(CliRank, GoesOnAfterKillAsIfNothingHadHappened) {
   const json whole = Report(Rank(Path("whole")));
-  ASSERT_EQ(Interrupt(Rank(Path("p")), Path("p"), SIGKILL, 2000), 128 + SIGKILL);
-  ASSERT_EQ(Interrupt(Rank(Path("p")), Path("p"), SIGKILL, 6000), 128 + SIGKILL);
+  ASSERT_EQ(Interrupt(Rank(Path("p")), Path("p"), SIGKILL, 1500), 128 + SIGKILL);
+  ASSERT_EQ(Interrupt(Rank(Path("p")), Path("p"), SIGKILL, 3000), 128 + SIGKILL);
   const json resumed = Report(Rank(Path("p")));
   EXPECT_LT(MeasuredWindows(resumed), MeasuredWindows(whole));
   EXPECT_EQ(resumed["rankings"], whole["rankings"]);
