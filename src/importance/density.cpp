@@ -10,7 +10,7 @@ namespace espalier {
 
 uint64_t BytesFreed(const MemoryModel& memory, BlockId block, int64_t kv_cells) {
   const uint64_t weights = memory.block_bytes[static_cast<size_t>(block.index)];
-  return block.is_attention() ? weights + KvBytes(memory.kv, kv_cells) : weights;
+  return block.is_attention() ? weights + KvBytesOfFullCache(memory.kv, kv_cells) : weights;
 }
 
 Result<Ranking> RankByDensity(PlanEvaluator* evaluator, const MemoryModel& memory, int64_t kv_cells,

@@ -13,7 +13,8 @@
 
 namespace espalier {
 
-// Bytes that dropping `block` frees with `kv_cells` cells in use.
+// Bytes that dropping `block` frees where the KV cache is made for `kv_cells` cells, all in use; `memory` may be of a
+// smaller one.
 uint64_t BytesFreed(const MemoryModel& memory, BlockId block, int64_t kv_cells);
 
 // Each round is a race (importance/race.h), not a proof. The ranking's scores are the losses after each removal.

@@ -10,7 +10,7 @@ Fronts::Fronts(const MemoryModel& memory, std::vector<int64_t> kv_cells) : front
     block_bytes_.push_back(static_cast<double>(bytes));
   }
   for (const int64_t cells : kv_cells) {
-    kv_bytes_.push_back(static_cast<double>(KvBytes(memory.kv, cells)));
+    kv_bytes_.push_back(static_cast<double>(KvBytesOfFullCache(memory.kv, cells)));
   }
 }
 

@@ -17,6 +17,7 @@ namespace {
 
 using test::FunctionEvaluator;
 
+// Of an engine with a small cache: what is looked at are others, of longer contexts.
 MemoryModel ModelOfLayers(int n_layer) {
   MemoryModel memory;
   for (int il = 0; il < n_layer; ++il) {
@@ -24,7 +25,7 @@ MemoryModel ModelOfLayers(int n_layer) {
     memory.block_bytes.push_back(300);
   }
   memory.global_bytes = 1000;
-  memory.kv = {.key_bytes_per_cell = 5, .value_bytes_per_cell = 5, .n_planes = 2, .page_bytes = 1, .capacity = 1 << 20};
+  memory.kv = {.key_bytes_per_cell = 5, .value_bytes_per_cell = 5, .n_planes = 2, .page_bytes = 1, .capacity = 16};
   return memory;
 }
 

@@ -32,6 +32,11 @@ uint64_t KvBytes(const KvGeometry& kv, int64_t cells) {
   return bytes;
 }
 
+uint64_t KvBytesOfFullCache(KvGeometry kv, int64_t cells) {
+  kv.capacity = cells;
+  return KvBytes(kv, cells);
+}
+
 Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Workload& workload) {
   ESPALIER_CHECK(static_cast<size_t>(plan.n_block()) == model.block_bytes.size());
   ESPALIER_CHECK(plan.whole_blocks_only());

@@ -51,6 +51,8 @@ struct Footprint {
 
 // Bytes of KV for `cells` used cells of one attention block: each plane commits the pages its rows touch.
 uint64_t KvBytes(const KvGeometry& kv, int64_t cells);
+// The same in a cache that is made for `cells` cells, whatever the capacity of `kv`: for looking at other workloads.
+uint64_t KvBytesOfFullCache(KvGeometry kv, int64_t cells);
 
 // REQUIRES: plan.n_block() == model.block_bytes.size(), plan.whole_blocks_only().
 Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Workload& workload);
