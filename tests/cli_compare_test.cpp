@@ -42,7 +42,7 @@ class CompareTest : public CliTest {
     const auto model = OpenOrFail(TwinPath());
     const auto tokenizer = Tokenizer::Open(*model);
     const auto windows = CutWindows(**tokenizer, kWindow, "calibration", Slurp(calibration_),
-                                    {.window_tokens = kWindow, .max_windows = 2});
+                                    {.window_tokens = kWindow, .max_windows = 2, .spread = true});
     EXPECT_TRUE(windows.ok()) << windows.status().message();
     RecoveryNotes notes;
     const auto store = ProfileStore::Open(Path("twin.profile"), *model, &notes);

@@ -37,7 +37,7 @@ namespace {
 struct CompareFlags {
   ModelOption model;
   std::string profile;
-  TextOption text;
+  TextOption text = {.spread = true};
   std::string scenarios;
   int candidates = ComparisonOptions().candidates;
   std::string splits = "check";

@@ -6,7 +6,7 @@
 namespace espalier {
 
 Result<Windows> TextOption::Read(const Model& model, const Tokenizer& tokenizer) const {
-  WindowOptions options = {.window_tokens = window_tokens, .max_windows = max_windows};
+  WindowOptions options = {.window_tokens = window_tokens, .max_windows = max_windows, .spread = spread};
   ESPALIER_ASSIGN_OR_RETURN(options.protocol, ParseProtocol(protocol));
   constexpr uint64_t kMaxTextBytes = kGiB;
   ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(file, kMaxTextBytes));
@@ -23,7 +23,9 @@ CLI::Option* AddTextOption(CLI::App& app, TextOption& option, const std::string&
                  "Tokens of a window; 0: 2048 (gptq), 512 (llama) or what the model has")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--windows", option.max_windows, "Windows to measure on at most; 0: all of the text")
+  app.add_option("--windows", option.max_windows,
+                 option.spread ? "Windows to measure on at most, spread evenly over the text; 0: all of it"
+                               : "Windows to measure on at most, the first of the text; 0: all of it")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   return text;

@@ -18,6 +18,7 @@ struct TextOption {
   std::string protocol = "gptq";
   int64_t window_tokens = 0;  // 0: WindowLength's choice
   int64_t max_windows = 0;    // 0: all of the text
+  bool spread = false;        // WindowOptions::spread
   Result<Windows> Read(const Model& model, const Tokenizer& tokenizer) const;
 };
 

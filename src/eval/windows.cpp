@@ -51,9 +51,11 @@ Result<Windows> CutWindows(const Tokenizer& tokenizer, int64_t n_ctx_train, cons
     return InvalidArgument(fmt::format("{}: the text has {} tokens, protocol {} with windows of {} needs at least {}",
                                        corpus, windows.text_tokens, ProtocolName(options.protocol), length, needed));
   }
-  int64_t count = windows.text_tokens / length;
-  if (options.max_windows > 0) {
-    count = std::min(count, options.max_windows);
+  const int64_t all = windows.text_tokens / length;
+  const int64_t count = options.max_windows > 0 ? std::min(all, options.max_windows) : all;
+  for (int64_t i = 0; options.spread && i < count; ++i) {
+    // Never behind where it goes: i * all / count >= i.
+    std::copy_n(windows.tokens.begin() + i * all / count * length, length, windows.tokens.begin() + i * length);
   }
   windows.tokens.resize(static_cast<size_t>(count * length));
   for (int64_t i = 0; llama && tokenizer.adds_bos() && i < count; ++i) {

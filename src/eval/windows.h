@@ -27,6 +27,10 @@ struct WindowOptions {
   Protocol protocol = Protocol::kGptq;
   int64_t window_tokens = 0;  // 0: 2048 (gptq) or 512 (llama), but no more than the model's training context
   int64_t max_windows = 0;    // 0: all of the text
+  // Which windows, where the text has more: the first ones, as llama-perplexity's --chunks has it; or evenly spread
+  // over the text, for measurements that shall stand for all of it (the beginning of a collection is a few of its
+  // pieces).
+  bool spread = false;
 };
 
 struct Windows {

@@ -70,6 +70,22 @@ TEST(CutWindows, LeavesTheFirstTokenWhereTheVocabularyHasNoBos) {
   EXPECT_THAT(At(*windows, 1), ElementsAre('e', 'f', 'g', 'h'));
 }
 
+TEST(CutWindows, SpreadsTheWindowsAskedForOverTheText) {
+  const std::string text = "abcdefghijklmnopqrstuvw";  // 24 tokens with BOS: 6 windows of 4
+  const auto windows =
+      CutWindows(ByteTokenizer(), 512, "abc", text, {Protocol::kGptq, 4, /*max_windows=*/4, /*spread=*/true});
+  ASSERT_TRUE(windows.ok()) << windows.status().message();
+  ASSERT_EQ(windows->count(), 4);
+  EXPECT_THAT(At(*windows, 0), ElementsAre(1000, 'a', 'b', 'c'));
+  EXPECT_THAT(At(*windows, 1), ElementsAre('d', 'e', 'f', 'g'));
+  EXPECT_THAT(At(*windows, 2), ElementsAre('l', 'm', 'n', 'o'));
+  EXPECT_THAT(At(*windows, 3), ElementsAre('p', 'q', 'r', 's'));
+  const auto all = CutWindows(ByteTokenizer(), 512, "abc", text, {Protocol::kGptq, 4, 9, true});
+  const auto first = CutWindows(ByteTokenizer(), 512, "abc", text, {Protocol::kGptq, 4, 9, false});
+  ASSERT_TRUE(all.ok() && first.ok());
+  EXPECT_EQ(all->tokens, first->tokens);
+}
+
 TEST(CutWindows, TakesNoMoreWindowsThanAskedFor) {
   const auto windows = CutWindows(ByteTokenizer(), 512, "abc", std::string(100, 'x'), {Protocol::kGptq, 10, 3});
   ASSERT_TRUE(windows.ok());
