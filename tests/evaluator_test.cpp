@@ -72,15 +72,22 @@ struct Case {
   Ablation ablation;
 };
 
-class EvaluatorOnTwin : public testing::TestWithParam<Case> {};
+class EvaluatorOnTwin : public testing::TestWithParam<Case> {
+ protected:
+  // With means of `windows`.
+  static PlanEvaluatorOptions Options(const std::shared_ptr<const Model>& model, const Windows& windows) {
+    PlanEvaluatorOptions options;
+    options.engine = OneThread(GetParam().kv);
+    options.ablation = GetParam().ablation;
+    options.means = std::make_shared<BlockMeans>(MeansOf(model, windows, options.engine));
+    return options;
+  }
+};
 
 TEST_P(EvaluatorOnTwin, LossIsTheEnginesKl) {
   const auto model = OpenOrFail(TwinAt(GetParam().type));
   const Windows windows = ExcerptWindows(*model, 128, 4);
-  PlanEvaluatorOptions options;
-  options.engine = OneThread(GetParam().kv);
-  options.ablation = GetParam().ablation;
-  options.means = std::make_shared<BlockMeans>(MeansOf(model, windows, options.engine));
+  const PlanEvaluatorOptions options = Options(model, windows);
   const auto evaluator = OpenEvaluator(model, windows, options);
   ASSERT_NE(evaluator, nullptr);
 
@@ -107,10 +114,7 @@ TEST_P(EvaluatorOnTwin, LossIsTheEnginesKl) {
 TEST_P(EvaluatorOnTwin, FiguresDoNotDependOnWhatWasMeasuredBefore) {
   const auto model = OpenOrFail(TwinAt(GetParam().type));
   const Windows windows = ExcerptWindows(*model, 64, 2);
-  PlanEvaluatorOptions options;
-  options.engine = OneThread(GetParam().kv);
-  options.ablation = GetParam().ablation;
-  options.means = std::make_shared<BlockMeans>(MeansOf(model, windows, options.engine));
+  const PlanEvaluatorOptions options = Options(model, windows);
   PlanEvaluatorOptions forgetful = options;
   forgetful.prefix_bytes = 0;
   const auto sharing = OpenEvaluator(model, windows, options);
@@ -125,6 +129,29 @@ TEST_P(EvaluatorOnTwin, FiguresDoNotDependOnWhatWasMeasuredBefore) {
     EXPECT_DOUBLE_EQ(alone->work().flops, alone->work().whole_flops);
   }
   EXPECT_LT(sharing->work().flops, 0.9 * sharing->work().whole_flops);
+}
+
+TEST_P(EvaluatorOnTwin, BoundsAreBelowTheKlAndNotFar) {
+  const auto model = OpenOrFail(TwinAt(GetParam().type));
+  const Windows windows = ExcerptWindows(*model, 128, 3);
+  PlanEvaluatorOptions options = Options(model, windows);
+  const auto evaluator = OpenEvaluator(model, windows, options);
+  options.engine.n_threads = 2;
+  const auto threaded = OpenEvaluator(model, windows, options);
+  for (const char* drop : {"a3", "f3", "a5,f5", "a0,f1,a4", "f0", "a1,f1,a3,f3,a4,f4", "f0,f1,f2,f3,f4,f5"}) {
+    const Plan plan = *Plan::ParseDrop(drop, model->n_layer());
+    for (int64_t window = 0; window < windows.count(); ++window) {
+      const auto bound = evaluator->BoundWindow(plan, window);
+      ASSERT_TRUE(bound.ok()) << bound.status().message();
+      EXPECT_EQ(*bound, *threaded->BoundWindow(plan, window));
+      const auto loss = evaluator->MeasureWindow(plan, window);
+      ASSERT_TRUE(loss.ok());
+      EXPECT_LE(*bound, loss->kl) << drop;
+      EXPECT_GE(*bound, 0.5 * loss->kl) << drop;
+      EXPECT_EQ(*evaluator->BoundWindow(plan, window), loss->kl);  // known now
+    }
+  }
+  EXPECT_EQ(evaluator->work().windows_bounded, 7 * windows.count());
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -252,6 +279,7 @@ class RankOnTwin : public testing::Test {
     Remove();
     options_.engine = OneThread(KvType::kF16);
     options_.engine.n_ctx = 512;
+    options_.minutes = 0;
     const auto memory = MeasureMemoryModel(model_, options_.engine);
     ASSERT_TRUE(memory.ok());
     memory_ = *memory;

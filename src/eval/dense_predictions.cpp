@@ -61,4 +61,12 @@ WindowLoss DensePredictions::Compare(int64_t row, std::span<const float> logits,
   return loss;
 }
 
+void DensePredictions::Probabilities(int64_t row, std::span<float> out) const {
+  const uint16_t* const kept = probabilities_.data() + static_cast<size_t>(row) * static_cast<size_t>(n_vocab_);
+  const double sum = scales_[static_cast<size_t>(row)].sum;
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = static_cast<float>(static_cast<double>(FromBfloat16(kept[i])) / sum);
+  }
+}
+
 }  // namespace espalier

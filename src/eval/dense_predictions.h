@@ -31,6 +31,13 @@ class DensePredictions {
   // kl >= 0. Not finite if a logit is not. REQUIRES: the row was kept, target < n_vocab.
   WindowLoss Compare(int64_t row, std::span<const float> logits, int32_t target) const;
 
+  // The kept distribution: probabilities that add up to one. REQUIRES: out.size() == n_vocab.
+  void Probabilities(int64_t row, std::span<float> out) const;
+  // sum p ln p of the kept distribution.
+  double NegativeEntropy(int64_t row) const { return scales_[static_cast<size_t>(row)].negative_entropy; }
+
+  int64_t n_rows() const { return static_cast<int64_t>(scales_.size()); }
+  int64_t n_vocab() const { return n_vocab_; }
   uint64_t bytes() const { return probabilities_.size() * sizeof(uint16_t) + scales_.size() * sizeof(RowScale); }
 
  private:

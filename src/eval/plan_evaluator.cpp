@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <optional>
 
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/stopwatch.h"
 #include "eval/dense_predictions.h"
+#include "eval/kl_bound.h"
 #include "eval/plan_run.h"
 #include "eval/prefix_cache.h"
 #include "runtime/block_runner.h"
@@ -42,6 +44,7 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
         dense_(windows.count() * windows.targets_per_window(), runner_->model().hparams().n_vocab),
         dense_plan_(Plan::Dense(runner_->model().n_layer())),
         hidden_(static_cast<size_t>(windows.window_tokens) * static_cast<size_t>(runner_->model().hparams().n_embd)),
+        normed_(ScoredRows().size()),
         prefixes_(hidden_.size(), options.prefix_bytes, means() != nullptr) {}
 
   const Model& model() const override { return runner_->model(); }
@@ -56,6 +59,7 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
   const EvaluatorWork& work() const override { return work_; }
 
   Result<WindowLoss> MeasureWindow(const Plan& plan, int64_t window) override;
+  Result<double> BoundWindow(const Plan& plan, int64_t window) override;
   Result<double> Measure(const Plan& plan) override;
   double WindowFlops(const Plan& plan) const override;
 
@@ -80,6 +84,11 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
   // The stream of `plan` after its last block, in hidden_.
   Status RunWindow(const Plan& plan, int64_t window, double* flops);
   Result<WindowLoss> Compute(const Plan& plan, int64_t window);
+  // What the archive has.
+  std::optional<WindowLoss> Recall(const Plan& plan, int64_t window) const;
+  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+  // bound_ and its slack, where the head's matrix can be read.
+  Status PrepareBound();
   Status Remember(const Plan& plan, int64_t window, const WindowLoss& loss);
 
   Windows windows_;
@@ -91,7 +100,11 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
   Plan dense_plan_;
   double dense_nll_ = 0;  // summed
   std::vector<float> hidden_;
+  std::vector<float> normed_;  // of ScoredRows()
   PrefixCache prefixes_;
+  std::unique_ptr<KlBound> bound_;
+  double bound_slack_ = 0;  // nats per token
+  bool bound_prepared_ = false;
   EvaluatorWork work_;
   const std::atomic<bool>* stop_ = nullptr;
 };
@@ -185,20 +198,78 @@ Status PlanEvaluatorOnRunner::Remember(const Plan& plan, int64_t window, const W
   return Status::Ok();
 }
 
-Result<WindowLoss> PlanEvaluatorOnRunner::MeasureWindow(const Plan& plan, int64_t window) {
+std::optional<WindowLoss> PlanEvaluatorOnRunner::Recall(const Plan& plan, int64_t window) const {
   ESPALIER_CHECK(plan.n_layer() == model().n_layer() && plan.whole_blocks_only());
   ESPALIER_CHECK(window >= 0 && window < n_windows());
-  if (const ArchiveRow* row = archive().Find(plan); row != nullptr) {
-    const auto known = static_cast<int64_t>(row->windows.size());
-    if (window < known) {
-      ++work_.windows_recalled;
-      return row->windows[static_cast<size_t>(window)];
-    }
-    ESPALIER_CHECK(window == known);
-  } else {
-    ESPALIER_CHECK(window == 0);
+  const ArchiveRow* const row = archive().Find(plan);
+  if (row == nullptr || window >= static_cast<int64_t>(row->windows.size())) {
+    return std::nullopt;
   }
-  if (stop_ != nullptr && stop_->load(std::memory_order_relaxed)) {
+  return row->windows[static_cast<size_t>(window)];
+}
+
+Status PlanEvaluatorOnRunner::PrepareBound() {
+  bound_prepared_ = true;
+  const HeadRows* const head = runner_->head_rows();
+  if (head == nullptr) {
+    return Status::Ok();
+  }
+  auto bound = std::make_unique<KlBound>(dense_, head, runner_->options().n_threads);
+  work_.flops += static_cast<double>(n_windows()) * runner_->HeadFlops(n_targets());
+  // The head's kernel may round otherwise than single dot products do. How far they are apart is measured on a window,
+  // and allowed for several times over: a logit off by e moves a row's KL by 2 e at most.
+  ESPALIER_RETURN_IF_ERROR(RunWindow(dense_plan_, 0, &work_.flops));
+  ESPALIER_RETURN_IF_ERROR(runner_->FinalNorm(ScoredRows(), normed_));
+  const auto n_embd = static_cast<size_t>(model().hparams().n_embd);
+  double error = 0;
+  ESPALIER_RETURN_IF_ERROR(runner_->Head(ScoredRows(), [&](int64_t row, std::span<const float> logits) {
+    const auto normed = std::span(normed_).subspan(static_cast<size_t>(row) * n_embd, n_embd);
+    error = std::max(error, bound->ErrorAgainst(row, normed, logits, dense_));
+  }));
+  work_.flops += runner_->HeadFlops(n_targets());
+  constexpr double kAllowance = 4;
+  constexpr double kOtherArithmetic = 1e-3;  // more than reordered sums explain
+  if (error < kOtherArithmetic) {
+    bound_slack_ = 2 * kAllowance * error + 1e-6;
+    bound_ = std::move(bound);
+  }
+  return Status::Ok();
+}
+
+Result<double> PlanEvaluatorOnRunner::BoundWindow(const Plan& plan, int64_t window) {
+  if (const auto known = Recall(plan, window)) {
+    return known->kl;
+  }
+  if (stopped()) {
+    return Aborted("measuring plans was stopped");
+  }
+  const Stopwatch watch;
+  if (!bound_prepared_) {
+    ESPALIER_RETURN_IF_ERROR(PrepareBound());
+  }
+  if (bound_ == nullptr) {
+    return 0.0;
+  }
+  ESPALIER_RETURN_IF_ERROR(RunWindow(plan, window, &work_.flops));
+  ESPALIER_RETURN_IF_ERROR(runner_->FinalNorm(ScoredRows(), normed_));
+  const double kl = bound_->OfRows(window * n_targets(), normed_, bound_slack_);
+  work_.flops += bound_->FlopsPerRow() * static_cast<double>(n_targets());
+  work_.seconds += watch.Milliseconds() / 1000;
+  ++work_.windows_bounded;
+  if (!std::isfinite(kl)) {
+    return NotFinite(model(), plan, window);
+  }
+  return kl;
+}
+
+Result<WindowLoss> PlanEvaluatorOnRunner::MeasureWindow(const Plan& plan, int64_t window) {
+  if (const auto known = Recall(plan, window)) {
+    ++work_.windows_recalled;
+    return *known;
+  }
+  const ArchiveRow* const row = archive().Find(plan);
+  ESPALIER_CHECK(window == (row != nullptr ? static_cast<int64_t>(row->windows.size()) : 0));
+  if (stopped()) {
     return Aborted("measuring plans was stopped");
   }
   const Stopwatch watch;

@@ -7,7 +7,8 @@
 //  * Every measured window goes to the profile's archive and journal before it is returned: nothing is measured twice,
 //    not even after kill -9.
 // Loss is KL(dense || plan) in nats per token; a window's sum is never negative, so the sum over the first windows is a
-// lower bound of the whole: searches abandon a plan by it without losing exactness (importance/best_first.h).
+// lower bound of the whole: searches abandon a plan by it without losing exactness (importance/best_first.h); a window
+// that was not measured has a bound too, without the output head.
 //
 // Thread rule: one thread at a time.
 #pragma once
@@ -45,6 +46,7 @@ struct PlanEvaluatorOptions {
 struct EvaluatorWork {
   int64_t windows_measured = 0;
   int64_t windows_recalled = 0;  // from the archive
+  int64_t windows_bounded = 0;   // run up to the head for a bound
   double flops = 0;              // spent on plans, output head included; the dense predictions are not in it
   double whole_flops = 0;        // of the windows measured, each computed whole
   double dense_flops = 0;        // once, for the dense predictions
@@ -72,6 +74,10 @@ class PlanEvaluator {
   // What the archive has, or a measurement. REQUIRES: 0 <= window < n_windows(), and at most one beyond the windows of
   // `plan` that are known: windows are measured in order.
   virtual Result<WindowLoss> MeasureWindow(const Plan& plan, int64_t window) = 0;
+  // A lower bound of the window's KL (eval/kl_bound.h), at the price of the plan's blocks and a few percent of the
+  // head; what the archive has, where it has the window; 0 where the head's matrix cannot be read. Never above what
+  // MeasureWindow returns, which then costs the head alone. Nothing is remembered.
+  virtual Result<double> BoundWindow(const Plan& plan, int64_t window) = 0;
   // All windows; the loss.
   virtual Result<double> Measure(const Plan& plan) = 0;
 

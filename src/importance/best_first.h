@@ -1,9 +1,11 @@
 // The candidate with the least loss, found without measuring the others to their end, and proved all the same.
 //
-// A window's KL is never negative, so what a candidate's first windows add up to is a lower bound of its total. Always
-// the candidate with the lowest bound is measured one window further; the first whose last window is done has a total
-// that is not above anybody's bound. No order of measurement that proves the same result from these bounds measures
-// fewer windows (the argument of uniform-cost search): every window measured lies below the winner's total.
+// A window's KL is never negative, and a lower bound of it costs little more than the plan's blocks, without the output
+// head (PlanEvaluator::BoundWindow). So a candidate's total has a lower bound at any time: 0 for windows not looked at,
+// the bound for those that have one, the KL for those measured. Always the candidate with the lowest bound is taken
+// further: first to bounds of all its windows, then, window by window, to their KL. The first whose last window is
+// measured has a total that is not above anybody's bound: uniform-cost search, in which every step taken belongs to a
+// candidate whose bound was below the winner's total.
 #pragma once
 
 #include <cstdint>

@@ -44,14 +44,17 @@ size_t NaiveLeast(const FunctionEvaluator::Kl& kl, int64_t n_windows, const std:
 TEST(FindLeastLoss, FindsWhatALoopOverAllCandidatesFinds) {
   for (uint32_t seed = 0; seed < 50; ++seed) {
     const FunctionEvaluator::Kl kl = [seed](const Plan& plan, int64_t window) { return RoughKl(plan, window, seed); };
-    FunctionEvaluator evaluator(4, 6, kl);
     const auto plans = CandidatesOf(Plan::Dense(4)).plans;
     double sum = 0;
     const size_t expected = NaiveLeast(kl, 6, plans, &sum);
-    const auto found = FindLeastLoss(&evaluator, plans);
-    ASSERT_TRUE(found.ok());
-    EXPECT_EQ(found->index, expected);
-    EXPECT_EQ(found->kl, sum);
+    for (const double bound_share : {0.0, 0.85, 1.0}) {
+      FunctionEvaluator evaluator(4, 6, kl);
+      evaluator.bound_share = bound_share;
+      const auto found = FindLeastLoss(&evaluator, plans);
+      ASSERT_TRUE(found.ok());
+      EXPECT_EQ(found->index, expected);
+      EXPECT_EQ(found->kl, sum);
+    }
   }
 }
 
@@ -66,6 +69,22 @@ TEST(FindLeastLoss, MeasuresNoWindowThatTheProofDoesNotNeed) {
     needed += 8 / cost + (8 % cost == 0 ? 0 : 1);  // bounds up to 8 - cost are extended; one equal to 8 is not
   }
   EXPECT_EQ(evaluator.work().windows_measured, needed);
+}
+
+TEST(FindLeastLoss, WhoseBoundIsAboveTheLeastIsNotMeasured) {
+  // Candidate b costs b + 1 in each of 8 windows; bounds are 0.9 of that: only the winner is measured.
+  FunctionEvaluator evaluator(4, 8, [](const Plan& plan, int64_t) { return plan.dropped()[0].index + 1.0; });
+  evaluator.bound_share = 0.9;
+  const auto found = FindLeastLoss(&evaluator, CandidatesOf(Plan::Dense(4)).plans);
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->index, 0);
+  EXPECT_EQ(evaluator.work().windows_measured, 8);
+  // The winner's 8 bounds; of the others as many as stay within its total of 8, and one that does not.
+  int64_t bounded = 8;
+  for (int cost = 2; cost <= 8; ++cost) {
+    bounded += static_cast<int64_t>(8 / (0.9 * cost)) + 1;
+  }
+  EXPECT_EQ(evaluator.work().windows_bounded, bounded);
 }
 
 TEST(FindLeastLoss, TheFirstOfEqualCandidatesWins) {

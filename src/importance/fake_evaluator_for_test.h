@@ -41,6 +41,11 @@ class FunctionEvaluator final : public PlanEvaluator {
     archive_.Add(plan, window, {&loss, 1});
     return loss;
   }
+  // `bound_share` of the KL.
+  Result<double> BoundWindow(const Plan& plan, int64_t window) override {
+    ++work_.windows_bounded;
+    return bound_share * kl_(plan, window);
+  }
   Result<double> Measure(const Plan& plan) override {
     double sum = 0;
     for (int64_t window = 0; window < n_windows(); ++window) {
@@ -52,6 +57,8 @@ class FunctionEvaluator final : public PlanEvaluator {
   double WindowFlops(const Plan& plan) const override { return plan.kept_attention() + plan.kept_ffn() + 1; }
   const EvaluatorWork& work() const override { return work_; }
   void StopWhen(const std::atomic<bool>*) override {}
+
+  double bound_share = 0;
 
  private:
   // Only its shape is looked at.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "base/check.h"
 #include "runtime/device.h"
@@ -52,6 +53,8 @@ class BlockRunnerImpl final : public BlockRunner {
   }
   Status RunAll(std::span<const BlockId> blocks, std::span<const float> in, std::span<float> out) override;
   Status Head(std::span<const float> hidden, const LogitsSink& sink) override;
+  Status FinalNorm(std::span<const float> hidden, std::span<float> normed) override;
+  const HeadRows* head_rows() const override { return head_rows_ ? &*head_rows_ : nullptr; }
 
   double BlockFlops(BlockId block, int64_t n_tokens) const override;
   double HeadFlops(int64_t n_tokens) const override;
@@ -83,6 +86,7 @@ class BlockRunnerImpl final : public BlockRunner {
   std::unique_ptr<Device> device_;
   KvCache kv_;
   WeightStore weights_;
+  std::optional<HeadRows> head_rows_;
   std::vector<BlockId> by_use_;  // resident blocks where they are limited, the least recently used first
 
   GgmlContext window_context_;
@@ -107,6 +111,9 @@ Status BlockRunnerImpl::Start() {
   ESPALIER_RETURN_IF_ERROR(ReserveCompute());
   ESPALIER_RETURN_IF_ERROR(weights_.LoadGlobals());
   NotePeak(weights_.global_staging_bytes());
+  if (device_->is_host()) {
+    head_rows_ = HeadRows::Of(weights_.tensors().head());
+  }
   if (limited()) {
     return Status::Ok();
   }
@@ -313,6 +320,16 @@ Status BlockRunnerImpl::Head(std::span<const float> hidden, const LogitsSink& si
     ESPALIER_RETURN_IF_ERROR(device_->Compute(head.graph));
     DeliverLogits(head.logits, first, logits_, sink);
   }
+  return Status::Ok();
+}
+
+Status BlockRunnerImpl::FinalNorm(std::span<const float> hidden, std::span<float> normed) {
+  ESPALIER_RETURN_IF_ERROR(CheckRows({}, hidden.size(), normed.size()));
+  const Graph graph = ends_.BuildNorm(static_cast<int64_t>(hidden.size()) / n_embd(), weights_.tensors());
+  Allocate(graph.graph);
+  ggml_backend_tensor_set(graph.hidden, hidden.data(), 0, hidden.size_bytes());
+  ESPALIER_RETURN_IF_ERROR(device_->Compute(graph.graph));
+  ggml_backend_tensor_get(graph.normed, normed.data(), 0, normed.size_bytes());
   return Status::Ok();
 }
 

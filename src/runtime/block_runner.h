@@ -20,6 +20,7 @@
 #include "model/block.h"
 #include "model/model.h"
 #include "runtime/engine.h"
+#include "runtime/head_rows.h"
 
 namespace espalier {
 
@@ -45,6 +46,10 @@ class BlockRunner {
   virtual Status RunAll(std::span<const BlockId> blocks, std::span<const float> in, std::span<float> out) = 0;
   // Final norm and output head on rows of `hidden` ([n_rows][n_embd]); rows come in order, head_rows at a time.
   virtual Status Head(std::span<const float> hidden, const LogitsSink& sink) = 0;
+  // What the head multiplies with: the final norm of `hidden`, both [n_rows][n_embd], n_ubatch rows at most.
+  virtual Status FinalNorm(std::span<const float> hidden, std::span<float> normed) = 0;
+  // The head's matrix row by row; nullptr where it cannot be read so. Lives as long as the runner.
+  virtual const HeadRows* head_rows() const = 0;
 
   // Multiply-adds times two of one block, or of the head, for `n_tokens` tokens of a window, attention's
   // score and value products included (all n_tokens^2 pairs; norms, rope and rotations are not counted).

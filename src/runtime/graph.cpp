@@ -262,6 +262,15 @@ Graph GraphBuilder::BuildHead(int64_t n_rows, const ModelTensors& tensors, bool 
   return result;
 }
 
+Graph GraphBuilder::BuildNorm(int64_t n_rows, const ModelTensors& tensors) {
+  Reset();
+  Graph result;
+  result.graph = graph_;
+  result.hidden = Input(GGML_TYPE_F32, hparams_.n_embd, n_rows);
+  result.normed = Output(Norm(result.hidden, tensors.global(TensorRole::kOutputNorm)));
+  return result;
+}
+
 Graph GraphBuilder::BuildEmbedding(int64_t n_tokens, const ModelTensors& tensors) {
   Reset();
   Graph result;

@@ -51,6 +51,7 @@ struct Graph {
   ggml_tensor* output_rows = nullptr;  // i32 [n_output]; nullptr when all rows come out
   std::vector<RowInputs> rows;         // by subset number
   ggml_tensor* hidden = nullptr;       // f32 [n_embd, n_output], normed; with_head == false
+  ggml_tensor* normed = nullptr;       // f32 [n_embd, n_output]; BuildNorm only
   ggml_tensor* logits = nullptr;       // f32 [n_vocab, n_output]; with_head == true
 };
 
@@ -76,6 +77,8 @@ class GraphBuilder {
   Graph Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv);
   // The output head alone: hidden rows in (Graph::hidden is the input), normed already or not, logits out.
   Graph BuildHead(int64_t n_rows, const ModelTensors& tensors, bool normed = true);
+  // The final norm alone: Graph::hidden in, Graph::normed out.
+  Graph BuildNorm(int64_t n_rows, const ModelTensors& tensors);
   // The embedding alone: Graph::tokens in, Graph::hidden out.
   Graph BuildEmbedding(int64_t n_tokens, const ModelTensors& tensors);
   // Blocks in a row: window.hidden in, Graph::hidden out, not normed. REQUIRES: as Build.
