@@ -27,14 +27,21 @@ Result<int64_t> MeasurePlans(std::vector<Plan> plans, PlanEvaluator* evaluator,
   std::erase_if(plans, [evaluator](const Plan& plan) { return KnownWhole(evaluator->archive(), plan); });
   std::sort(plans.begin(), plans.end(), InOrderOfPrefixes);
   plans.erase(std::unique(plans.begin(), plans.end()), plans.end());
-  const auto total = static_cast<int64_t>(plans.size());
+  // Window by window: the activations of one window's plans are few enough to be kept until their neighbours come.
+  const auto per_window = static_cast<int64_t>(plans.size());
+  const int64_t total = per_window * evaluator->n_windows();
   for (int64_t i = 0; i < total; ++i) {
-    ESPALIER_RETURN_IF_ERROR(evaluator->Measure(plans[static_cast<size_t>(i)]).status());
+    const Plan& plan = plans[static_cast<size_t>(i % per_window)];
+    const int64_t window = i / per_window;
+    const ArchiveRow* const row = evaluator->archive().Find(plan);
+    if (row == nullptr || static_cast<int64_t>(row->windows.size()) <= window) {
+      ESPALIER_RETURN_IF_ERROR(evaluator->MeasureWindow(plan, window).status());
+    }
     if (progress) {
       progress(i + 1, total);
     }
   }
-  return total;
+  return per_window;
 }
 
 LossFigures FiguresOf(const Plan& plan, const Archive& archive, double dense_nll, const WindowBootstrap& bootstrap) {

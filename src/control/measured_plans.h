@@ -15,9 +15,9 @@ namespace espalier {
 
 // Measures those of `plans` that are not known yet, each once, in an order in which neighbours share their first
 // blocks: the evaluator keeps activations of the plans it ran last, so a block is computed about once for all plans
-// that agree up to it. Returns how many were measured.
+// that agree up to it. Returns how many plans were measured.
 Result<int64_t> MeasurePlans(std::vector<Plan> plans, PlanEvaluator* evaluator,
-                             const std::function<void(int64_t done, int64_t total)>& progress);
+                             const std::function<void(int64_t windows_done, int64_t windows)>& progress);
 
 // Loss and perplexity of plans that `archive` has measured whole, with the bootstrap's resamples of the loss.
 struct LossFigures {

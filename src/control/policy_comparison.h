@@ -27,7 +27,7 @@ struct ComparisonOptions {
   int timing_calls = 50;  // of each policy in each cell
   int resamples = 2000;   // of the bootstrap
   uint64_t seed = 1;      // likewise
-  std::function<void(int64_t plans_done, int64_t plans)> progress;
+  std::function<void(int64_t windows_done, int64_t windows)> progress;
 };
 
 // One policy in one cell.
