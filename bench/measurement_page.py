@@ -60,7 +60,7 @@ def settings(work, configurations):
         used = sorted({(r["windows"], r["window_tokens"], r["scored_tokens"], r["tokens_hash"]) for r in reports})
         for windows, tokens, scored, tokens_hash in used:
             rows.append([split, text, os.path.basename(path), digest, f"{windows} x {tokens}", scored, tokens_hash])
-    return table(["split", "text", "file", "its SHA-256, first 16 digits", "first windows x tokens", "scored tokens",
+    return table(["split", "text", "file", "its SHA-256, first 16 digits", "windows x tokens, spread evenly", "scored tokens",
                   "hash of the scored tokens"], rows)
 
 

@@ -156,7 +156,7 @@ def rank(work, configuration, name, windows, *flags):
 def rank_afresh(work, configuration, name, windows, *flags):
     """All rankings. Starts over after an interrupt: its seconds are results."""
     remove_profile(profile_path(work, configuration, name))
-    return rank(work, configuration, name, windows, *flags)
+    return rank(work, configuration, name, windows, "--minutes", "0", *flags)
 
 
 def other_ablation(work, configuration):

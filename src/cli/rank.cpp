@@ -30,11 +30,11 @@ namespace {
 
 struct RankFlags {
   ModelOption model;
-  TextOption text = {.max_windows = 16};
+  TextOption text = {.max_windows = 16, .spread = true};
   std::string output;
-  double minutes = 0;
+  std::optional<double> minutes;
   bool every_plan = false;
-  std::string ablation = "mean";
+  std::string ablation = "zero";
   int resident_blocks = 0;
   uint64_t seed = 1;
   EngineFlags engine;
@@ -48,10 +48,11 @@ void BindRank(CLI::App& app, RankFlags& o) {
       "-o,--output", o.output,
       "Profile to make or to add to; default: MODEL.profile. Measurements are kept as they are made: after an "
       "interrupt, the same command goes on where it stopped");
-  app.add_option("--minutes", o.minutes,
-                 "Go on with swaps around the orders found until this much time was spent in all; 0: no swaps")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  app.add_option(
+         "--minutes", o.minutes,
+         "Go on with swaps around the orders found until this much time was spent in all; 0: no swaps. Default: "
+         "for as long again as the orders took")
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--every-plan", o.every_plan,
                fmt::format("Measure all 2^n plans of a model of n blocks besides, {} at most, in place of swaps",
                            kMaxExhaustiveBlocks));

@@ -186,7 +186,7 @@ class Ranker {
 
   Status Swaps() {
     const double begin = Seconds();
-    const double end = options_.minutes * 60;
+    const double end = options_.minutes ? *options_.minutes * 60 : 2 * begin;
     if (end <= begin) {
       return Status::Ok();
     }

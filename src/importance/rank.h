@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,9 +24,11 @@ namespace espalier {
 
 struct RankOptions {
   EngineOptions engine;
-  Ablation ablation = Ablation::kMean;
+  Ablation ablation = Ablation::kZero;
   int max_resident_blocks = 0;
-  double minutes = 0;       // swaps go on until this much time was spent over all phases; 0: no swaps
+  // Swaps go on until this much time was spent over all phases, 0: no swaps; nullopt: for as long again as the phases
+  // before them took.
+  std::optional<double> minutes;
   bool every_plan = false;  // measure all 2^n_block plans besides, in place of swaps (importance/exhaustive.h)
   int n_random = 3;         // random orders, seeds seed ... seed + n_random - 1
   uint64_t seed = 1;
