@@ -37,8 +37,6 @@ CONFIGURATIONS = [
     Configuration("twin-f16", "twin", "6 layers, F16", "F16", "f16", True),
     Configuration("twin-q4", "twin", "6 layers, Q4_K_M, q8_0 KV", "Q4_K_M", "q8_0", True),
 ]
-# The search may go on until ranking has taken so many times what GSI takes.
-TIMES_OF_GSI = 4
 BRUTE_BUDGETS = [f"{percent}%" for percent in range(95, 35, -5)]
 
 
@@ -165,12 +163,12 @@ def other_ablation(work, configuration):
 
 
 def rank_on(work, configuration, ranked, source, name, windows):
-    """Swaps on a copy of the profile `source`, until ranking has taken TIMES_OF_GSI times what GSI takes."""
+    """Swaps on a copy of the profile `source`, until ranking has taken --times-of-gsi times what GSI takes."""
     before = work.report(f"{configuration.name}/{ranked}")
     copy_profile(profile_path(work, configuration, source), profile_path(work, configuration, name))
     phases = {phase["name"]: phase["seconds"] for phase in before["phases"]}
     gsi = phases["statistics"] + phases["dense predictions"] + phases["gsi"]
-    allowed = TIMES_OF_GSI * gsi
+    allowed = work.options.times_of_gsi * gsi
     left = allowed - before["seconds"]
     # What a second run repeats (statistics, dense predictions) counts.
     more = rank(work, configuration, name, windows, "--minutes", f"{left / 60:.4f}") if left > 0 else {"report": before}
@@ -263,6 +261,8 @@ def read_options():
     parser.add_argument("--exhaustive-windows", type=int, default=8)
     parser.add_argument("--validation-windows", type=int, default=32)
     parser.add_argument("--test-windows", type=int, default=64)
+    parser.add_argument("--times-of-gsi", type=float, default=4, metavar="N",
+                        help="swaps go on until ranking has taken N times what GSI takes; default: 4")
     parser.add_argument("--configurations", default=",".join(c.name for c in CONFIGURATIONS), metavar="NAME,...",
                         help="default: %(default)s")
     parser.add_argument("--only", metavar="STEP,...", help="run these steps, wildcards allowed, and print no page")

@@ -20,11 +20,12 @@ class CliRank : public CliTest {
  protected:
   static std::string Excerpt() { return Slurp(ESPALIER_TEST_DATA "/books-excerpt.txt"); }
 
-  // Two windows of 48 tokens: a few hundred plans of 12 blocks in a second or two.
+  // Two windows of 48 tokens: a few hundred plans of 12 blocks in a second or two. No swaps, which end by the clock.
   std::vector<std::string> Rank(const std::string& profile) {
     return {"rank",      TwinPath(), "--text", Write("text.txt", Excerpt().substr(0, 4000)),
             "-o",        profile,    "-c",     "48",
-            "--windows", "2",        "-t",     "1"};
+            "--windows", "2",        "-t",     "1",
+            "--minutes", "0"};
   }
 
   static int64_t MeasuredWindows(const json& report) {
