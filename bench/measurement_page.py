@@ -65,7 +65,7 @@ def settings(work, configurations):
 
 
 def machines(work, steps):
-    loaded = [work.load(step) for step in steps]
+    loaded = [work.load(step) for step in steps if work.done(step)]
     return "; ".join(sorted({f"{r['machine']}, threads: {r['threads'] or 'all'}, {r['version']}" for r in loaded
                              if "version" in r}))
 
@@ -130,7 +130,7 @@ def ranking_section(work, configurations):
 
 `espalier rank`, wall clock. GSI's time is that of statistics, dense predictions and gsi. Swaps go on until ranking has
 taken a few times that (`--times-of-gsi`), or not at all if the chains took longer."""]
-    for c in configurations:
+    for c in work.having(configurations, "rank", "search"):
         report, search = work.report(f"{c.name}/rank"), work.load(f"{c.name}/search")
         share = gsi_share(report)
         text = (f"GSI took {search['gsi_seconds']:.0f} s and {percent(share)} of the naive loop's FLOPs; at most "
@@ -144,6 +144,9 @@ taken a few times that (`--times-of-gsi`), or not at all if the chains took long
 
 
 def ablation_section(work, configurations):
+    configurations = work.having(configurations, "ablation-default", "ablation-other")
+    if not configurations:
+        return []
     columns, gaps = {}, []
     for c in configurations:
         both = [work.report(f"{c.name}/{step}") for step in ("ablation-default", "ablation-other")]
@@ -187,11 +190,18 @@ def ratio_table(work, configurations, step):
     return table(["policy", *(c.title for c in configurations), "all", "cells refused"], rows)
 
 
+def chosen_policy(work, configurations):
+    return policies_by_rank(work, work.having(configurations, "validation"), "validation")[0][2]
+
+
 def validation_section(work, configurations):
+    configurations = work.having(configurations, "validation")
     (_, mean, chosen), *rest = policies_by_rank(work, configurations, "validation")
     text = (f"Over all cells `{chosen}` does best, {mean:.3f} (next: `{rest[0][2]}`, {rest[0][1]:.3f}). ")
     text += "It is the default." if chosen == DEFAULT_POLICY else \
         f"**It is not `{DEFAULT_POLICY}`, which the program takes by default.**"
+    for c in configurations:
+        check_means(work.report(f"{c.name}/validation"))
     return ["""## Choosing the default: validation
 
 Loss over best known, geometric mean over cells. The policy that refuses in the fewest cells and, among those, has the
@@ -206,7 +216,7 @@ def test_table(report):
 
 
 def test_sentence(work, configurations):
-    chosen = policies_by_rank(work, configurations, "validation")[0][2]
+    chosen = chosen_policy(work, configurations)
     mean = geometric_mean(pooled_ratios(work, configurations, "test", chosen))
     best = policies_by_rank(work, configurations, "test")[0]
     text = (f"`{chosen}`, chosen on validation, loses {mean:.3f} times what the best known plan loses, over all cells "
@@ -217,10 +227,10 @@ def test_sentence(work, configurations):
 
 
 def test_section(work, configurations):
+    configurations = work.having(configurations, "test")
     parts = ["## Reported: test", ratio_table(work, configurations, "test"), test_sentence(work, configurations)]
     for c in configurations:
         report = work.report(f"{c.name}/test")
-        check_means(work.report(f"{c.name}/validation"))
         check_means(report)
         text = f"Dense perplexity {report['perplexity_dense']:.3f}; {report['plans_known']} plans measured on it."
         parts += [f"### {c.title}", test_table(report), " ".join([text, *report["verdicts"]])]
@@ -247,7 +257,7 @@ def ladder_table(ladder):
 
 
 def ladder_section(work, configurations):
-    ladders = [(c, work.report(f"{c.name}/test")["ladder"]) for c in configurations]
+    ladders = [(c, work.report(f"{c.name}/test")["ladder"]) for c in work.having(configurations, "test")]
     ladders = [(c, ladder) for c, ladder in ladders if ladder]
     if not ladders:
         return []
@@ -300,7 +310,7 @@ def optimum_section(work, configurations):
 
 Ranked and compared on the calibration text itself, so that nothing but the search is judged: loss of what a policy
 decides over the loss of the best of all plans that fit. Workloads of the four KV totals, budgets 95 to 40 %."""]
-    for c in (c for c in configurations if c.exhaustive):
+    for c in work.having(configurations, "brute-optimum"):
         ratios = optimum_ratios(work, c)
         report = work.report(f"{c.name}/brute-decide")
         cells, kept = len(report["cells"]), len(ratios["table"])
@@ -340,16 +350,17 @@ def decision_section(work):
 
 
 def overview(work, configurations):
-    worst_share = max(gsi_share(work.report(f"{c.name}/rank")) for c in configurations)
+    worst_share = max(gsi_share(work.report(f"{c.name}/rank")) for c in work.having(configurations, "rank"))
     rows = [["GSI's FLOPs over the naive loop's, at worst", f"<= {percent(GSI_SHARE)}", percent(worst_share),
              met(worst_share <= GSI_SHARE)]]
-    chosen = policies_by_rank(work, configurations, "validation")[0][2]
+    chosen = chosen_policy(work, configurations)
+    tested = work.having(configurations, "test")
     for policy in dict.fromkeys([chosen, DEFAULT_POLICY]):
         why = "chosen on validation" if policy == chosen else "the program's default"
-        mean = geometric_mean(pooled_ratios(work, configurations, "test", policy))
+        mean = geometric_mean(pooled_ratios(work, tested, "test", policy))
         rows.append([f"loss of `{policy}` ({why}) over best known, test, all cells", f"<= {DEFAULT_RATIO}",
                      f"{mean:.3f}", met(mean <= DEFAULT_RATIO)])
-    for c in (c for c in configurations if c.exhaustive):
+    for c in work.having(configurations, "brute-optimum"):
         worst = max(r for _, r in optimum_ratios(work, c)["table"])
         rows.append([f"loss of `table` over the optimum's, {c.title}, at worst", f"<= {OPTIMUM_RATIO}", f"{worst:.4f}",
                      met(worst <= OPTIMUM_RATIO)])

@@ -87,6 +87,10 @@ class Work:
     def report(self, step):
         return self.load(step)["report"]
 
+    def having(self, configurations, *steps):
+        """Those of which all these steps are done: a page can be printed before everything is."""
+        return [c for c in configurations if all(self.done(f"{c.name}/{step}") for step in steps)]
+
     def save(self, step, result):
         path = self.path(step + ".json")
         with open(path + ".tmp", "w", encoding="utf-8") as file:
@@ -193,7 +197,7 @@ def test(work, configuration):
 
 def brute_scenarios(work, configuration):
     """A file of the scaled workloads that differ in KV cells, each at BRUTE_BUDGETS."""
-    cells = work.report(f"{configuration.name}/ablation-default")["cells"]
+    cells = work.report(f"{configuration.name}/validation")["cells"]
     workloads = sorted({(c["workload"]["kv_cells"], c["workload"]["text"]) for c in cells})
     distinct = []
     for kv_cells, text in workloads:

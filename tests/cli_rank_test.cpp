@@ -91,6 +91,15 @@ TEST_F(CliRank, GoesOnAfterKillAsIfNothingHadHappened) {
   EXPECT_EQ(resumed["archive_plans"], whole["archive_plans"]);
 }
 
+TEST_F(CliRank, SearchesForWhatIsAskedFor) {
+  const json report = Report(Rank(Path("p")) + std::vector<std::string>{"--searches", "gsi"});
+  std::set<std::string> methods;
+  for (const json& ranking : report["rankings"]) {
+    methods.insert(ranking["method"].get<std::string>());
+  }
+  EXPECT_EQ(methods, (std::set<std::string>{"gsi", "shortgpt", "mha-drop", "ffn-skip", "random"}));
+}
+
 TEST_F(CliRank, InterruptSavesAndSaysHowToGoOn) {
   ASSERT_EQ(Interrupt(Rank(Path("p")), Path("p"), SIGINT, 2000), 130);
   EXPECT_EQ(Slurp(Path("stdout")), "");
@@ -149,6 +158,7 @@ TEST_F(CliRank, RefusesWhatCannotBeMeasured) {
   ExpectRefusal(rank(Write("tiny.txt", "Once upon a time")), 1, {"tiny.txt", "tokens"});
   ExpectRefusal({"rank", TwinPath(), "-o", profile}, 2, {"--text"});
   ExpectRefusal(rank(Path("tiny.txt")) + std::vector<std::string>{"--ablation", "median"}, 2, {"--ablation"});
+  ExpectRefusal(rank(Path("tiny.txt")) + std::vector<std::string>{"--searches", "gsi,luck"}, 2, {"--searches", "luck"});
   EXPECT_FALSE(std::filesystem::exists(profile));
   EXPECT_FALSE(std::filesystem::exists(profile + ".journal"));
 }

@@ -33,6 +33,7 @@ struct RankFlags {
   TextOption text = {.max_windows = 16, .spread = true};
   std::string output;
   std::optional<double> minutes;
+  std::vector<std::string> searches;
   bool every_plan = false;
   std::string ablation = "zero";
   int resident_blocks = 0;
@@ -53,6 +54,9 @@ void BindRank(CLI::App& app, RankFlags& o) {
          "Go on with swaps around the orders found until this much time was spent in all; 0: no swaps. Default: "
          "for as long again as the orders took")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--searches", o.searches, "Which rankings to search for, of gsi, one-shot and density; default: all")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"gsi", "one-shot", "density"}));
   app.add_flag("--every-plan", o.every_plan,
                fmt::format("Measure all 2^n plans of a model of n blocks besides, {} at most, in place of swaps",
                            kMaxExhaustiveBlocks));
@@ -194,6 +198,7 @@ Result<RankOptions> ReadOptions(const RankFlags& o, const Windows& windows) {
   ESPALIER_ASSIGN_OR_RETURN(options.ablation, ParseAblation(o.ablation));
   options.max_resident_blocks = o.resident_blocks;
   options.minutes = o.minutes;
+  options.searches = o.searches;
   options.every_plan = o.every_plan;
   options.seed = o.seed;
   return options;

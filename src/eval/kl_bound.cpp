@@ -18,7 +18,9 @@ constexpr int64_t kRowsAtOnce = 256;
 constexpr int64_t kEntriesAtOnce = 512;
 constexpr double kNoRest = 1e-12;  // less probability than this is none
 
-int64_t EntriesApart(int64_t n_vocab) { return std::min<int64_t>(n_vocab, std::clamp<int64_t>(n_vocab / 32, 16, 512)); }
+int64_t EntriesApart(int64_t n_vocab) {
+  return std::min<int64_t>(n_vocab, std::clamp<int64_t>(n_vocab / 16, 16, 1024));
+}
 
 }  // namespace
 

@@ -25,15 +25,20 @@ std::string PrefixCache::KeyOf(int64_t window, const Plan& plan, int n_blocks) c
 }
 
 int PrefixCache::Find(int64_t window, const Plan& plan, std::span<float> hidden) {
-  for (int n_blocks = plan.n_block(); n_blocks >= 0; --n_blocks) {
+  int longest = -1;
+  for (int n_blocks = 0; n_blocks <= plan.n_block(); ++n_blocks) {
     const auto found = by_key_.find(KeyOf(window, plan, n_blocks));
     if (found != by_key_.end()) {
+      // Shorter beginnings were used as well: plans that branch off earlier will need them.
       entries_.splice(entries_.begin(), entries_, found->second);
-      std::copy(found->second->hidden.begin(), found->second->hidden.end(), hidden.begin());
-      return n_blocks;
+      longest = n_blocks;
     }
   }
-  return -1;
+  if (longest >= 0) {
+    const std::vector<float>& kept = entries_.front().hidden;
+    std::copy(kept.begin(), kept.end(), hidden.begin());
+  }
+  return longest;
 }
 
 void PrefixCache::Put(int64_t window, const Plan& plan, int n_blocks, std::span<const float> hidden) {

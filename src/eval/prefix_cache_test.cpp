@@ -60,6 +60,17 @@ TEST_F(Cache, TheLeastRecentlyUsedEntryGoesFirst) {
   EXPECT_EQ(Found(cache, 2, Plan::Dense(3), 2), 3);
 }
 
+TEST_F(Cache, ShorterBeginningsOfWhatWasFoundStayToo) {
+  PrefixCache cache(1, 3 * sizeof(float), false);
+  Put(cache, 0, Plan::Dense(3), 2, 1);
+  Put(cache, 0, Plan::Dense(3), 4, 2);
+  Put(cache, 1, Plan::Dense(3), 2, 3);
+  EXPECT_EQ(Found(cache, 0, Plan::Dense(3), 4), 2);
+  Put(cache, 2, Plan::Dense(3), 2, 4);
+  EXPECT_EQ(Found(cache, 0, Dropping("f1"), 2), 1);
+  EXPECT_EQ(Found(cache, 1, Plan::Dense(3), -1), -1);
+}
+
 TEST_F(Cache, WithoutMemoryNothingIsKept) {
   PrefixCache cache(2, 4, false);
   cache.Put(0, Plan::Dense(3), 2, std::vector<float>{1, 2});

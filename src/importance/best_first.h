@@ -9,7 +9,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <span>
 
 #include "base/status.h"
@@ -23,9 +22,8 @@ struct LeastLoss {
   double kl = 0;     // summed over all windows
 };
 
-// `upper_bound`: candidates whose bound exceeds it are of no interest; if none stays within, index is
-// candidates.size(). REQUIRES: candidates not empty.
-Result<LeastLoss> FindLeastLoss(PlanEvaluator* evaluator, std::span<const Plan> candidates,
-                                double upper_bound = std::numeric_limits<double>::infinity());
+// `base`: a plan like the candidates. Windows in which it is known to lose most are bounded first: there the candidates
+// lose most too, and are found out sooner. REQUIRES: candidates not empty.
+Result<LeastLoss> FindLeastLoss(PlanEvaluator* evaluator, const Plan& base, std::span<const Plan> candidates);
 
 }  // namespace espalier

@@ -13,6 +13,8 @@ namespace {
 
 using test::FunctionEvaluator;
 
+const Plan kDense = Plan::Dense(4);
+
 // A loss in which blocks interact, by plan and window, the same on every call.
 double RoughKl(const Plan& plan, int64_t window, uint32_t seed) {
   uint32_t hash = 2166136261U ^ seed;
@@ -50,7 +52,7 @@ TEST(FindLeastLoss, FindsWhatALoopOverAllCandidatesFinds) {
     for (const double bound_share : {0.0, 0.85, 1.0}) {
       FunctionEvaluator evaluator(4, 6, kl);
       evaluator.bound_share = bound_share;
-      const auto found = FindLeastLoss(&evaluator, plans);
+      const auto found = FindLeastLoss(&evaluator, kDense, plans);
       ASSERT_TRUE(found.ok());
       EXPECT_EQ(found->index, expected);
       EXPECT_EQ(found->kl, sum);
@@ -61,7 +63,7 @@ TEST(FindLeastLoss, FindsWhatALoopOverAllCandidatesFinds) {
 TEST(FindLeastLoss, MeasuresNoWindowThatTheProofDoesNotNeed) {
   // Candidate b costs b + 1 in each of 8 windows: the winner's total is 8, the others stop as soon as they exceed it.
   FunctionEvaluator evaluator(4, 8, [](const Plan& plan, int64_t) { return plan.dropped()[0].index + 1.0; });
-  const auto found = FindLeastLoss(&evaluator, CandidatesOf(Plan::Dense(4)).plans);
+  const auto found = FindLeastLoss(&evaluator, kDense, CandidatesOf(Plan::Dense(4)).plans);
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->index, 0);
   int64_t needed = 8;
@@ -75,7 +77,7 @@ TEST(FindLeastLoss, WhoseBoundIsAboveTheLeastIsNotMeasured) {
   // Candidate b costs b + 1 in each of 8 windows; bounds are 0.9 of that: only the winner is measured.
   FunctionEvaluator evaluator(4, 8, [](const Plan& plan, int64_t) { return plan.dropped()[0].index + 1.0; });
   evaluator.bound_share = 0.9;
-  const auto found = FindLeastLoss(&evaluator, CandidatesOf(Plan::Dense(4)).plans);
+  const auto found = FindLeastLoss(&evaluator, kDense, CandidatesOf(Plan::Dense(4)).plans);
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->index, 0);
   EXPECT_EQ(evaluator.work().windows_measured, 8);
@@ -89,18 +91,32 @@ TEST(FindLeastLoss, WhoseBoundIsAboveTheLeastIsNotMeasured) {
 
 TEST(FindLeastLoss, TheFirstOfEqualCandidatesWins) {
   FunctionEvaluator evaluator(3, 4, [](const Plan&, int64_t) { return 1.0; });
-  const auto found = FindLeastLoss(&evaluator, CandidatesOf(Plan::Dense(3)).plans);
+  const auto found = FindLeastLoss(&evaluator, kDense, CandidatesOf(Plan::Dense(3)).plans);
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->index, 0);
 }
 
-TEST(FindLeastLoss, NobodyWithinTheBound) {
-  FunctionEvaluator evaluator(3, 4, [](const Plan&, int64_t) { return 1.0; });
-  const auto plans = CandidatesOf(Plan::Dense(3)).plans;
-  const auto found = FindLeastLoss(&evaluator, plans, 2.5);
-  ASSERT_TRUE(found.ok());
-  EXPECT_EQ(found->index, plans.size());
-  EXPECT_EQ(evaluator.work().windows_measured, static_cast<int64_t>(3 * plans.size()));
+TEST(FindLeastLoss, BoundsFirstTheWindowsInWhichTheBaseLosesMost) {
+  // A tenth of each total lies in the first seven windows, the rest in the last.
+  const FunctionEvaluator::Kl kl = [](const Plan& plan, int64_t window) {
+    const double total = plan.dropped().empty() ? 1 : plan.dropped().back().index + 1.0;
+    return window == 7 ? 0.9 * total : total / 70;
+  };
+  const auto plans = CandidatesOf(*Plan::ParseDrop("a0", 4)).plans;
+  int64_t bounded[2] = {};
+  for (const bool known : {false, true}) {
+    FunctionEvaluator evaluator(4, 8, kl);
+    evaluator.bound_share = 1;
+    if (known) {
+      ASSERT_TRUE(evaluator.Measure(*Plan::ParseDrop("a0", 4)).ok());
+    }
+    const auto found = FindLeastLoss(&evaluator, *Plan::ParseDrop("a0", 4), plans);
+    ASSERT_TRUE(found.ok());
+    EXPECT_EQ(found->index, 0);
+    bounded[known ? 1 : 0] = evaluator.work().windows_bounded;
+  }
+  EXPECT_EQ(bounded[0], 7 * 8) << "all seven, to the last window";
+  EXPECT_LT(bounded[1], bounded[0] / 2);
 }
 
 TEST(RankByGsi, IsTheNaiveLoop) {

@@ -16,7 +16,7 @@ Result<GsiResult> RankByGsi(PlanEvaluator* evaluator, const RoundObserver& obser
     for (const Plan& plan : candidates.plans) {
       result.naive_flops += static_cast<double>(evaluator->n_windows()) * evaluator->WindowFlops(plan);
     }
-    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, FindLeastLoss(evaluator, candidates.plans));
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, FindLeastLoss(evaluator, base, candidates.plans));
     const BlockId block = candidates.blocks[least.index];
     const double loss = least.kl / static_cast<double>(evaluator->tokens_scored());
     result.ranking.drop_order.push_back(block);

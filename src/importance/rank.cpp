@@ -35,12 +35,16 @@ class Ranker {
     ESPALIER_RETURN_IF_ERROR(Phase("statistics", [this] { return Statistics(); }));
     ESPALIER_RETURN_IF_ERROR(Phase("dense predictions", [this] { return OpenEvaluator(); }));
     // Before one-shot: its first round would find those plans measured, and its cost would look smaller than it is.
-    ESPALIER_RETURN_IF_ERROR(Phase("gsi", [this] { return Gsi(); }));
-    ESPALIER_RETURN_IF_ERROR(Phase("one-shot", [this] { return OneShot(); }));
+    if (Wanted("gsi")) {
+      ESPALIER_RETURN_IF_ERROR(Phase("gsi", [this] { return Gsi(); }));
+    }
+    if (Wanted("one-shot")) {
+      ESPALIER_RETURN_IF_ERROR(Phase("one-shot", [this] { return OneShot(); }));
+    }
     if (options_.density_cells.empty()) {
       options_.density_cells = SpreadOfCells(memory_, kDensityChains);
     }
-    for (size_t i = 0; i < options_.density_cells.size(); ++i) {
+    for (size_t i = 0; Wanted("density") && i < options_.density_cells.size(); ++i) {
       const std::string name = fmt::format("density {}/{}", i + 1, options_.density_cells.size());
       ESPALIER_RETURN_IF_ERROR(Phase(name, [this, i] { return Density(options_.density_cells[i]); }));
     }
@@ -52,6 +56,10 @@ class Ranker {
   }
 
  private:
+  bool Wanted(const char* search) const {
+    const auto& wanted = options_.searches;
+    return wanted.empty() || std::find(wanted.begin(), wanted.end(), search) != wanted.end();
+  }
   double Seconds() const { return total_.Milliseconds() / 1000; }
   bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
   void Report(double done, std::string detail = "") const {
