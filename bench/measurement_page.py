@@ -74,6 +74,7 @@ def introduction(work, configurations):
     o = work.options
     steps = [f"{c.name}/{s}" for c in configurations for s in ("rank", "search", "validation", "test")]
     files = " ".join(f"--{split} {os.path.basename(getattr(o, split))}" for split in SPLITS)
+    names = ",".join(c.name for c in configurations)
     windows = " ".join(f"--{name}-windows {getattr(o, name + '_windows')}"
                        for name in ("rank", "exhaustive", "validation", "test"))
     return f"""# Measurement: what blocks are worth, which policy, how far from the optimum, and when pruning wins
@@ -83,7 +84,8 @@ Configurations: {"; ".join(c.title for c in configurations)} (KV in f16 where no
 
 ```
 bench/measurement_results.py --work FOLDER {windows} \\
-  {files}
+  {files} \
+  --configurations {names}
 ```
 
 Machine: {machines(work, steps)}. Protocol gptq; every window counts the same.
