@@ -32,11 +32,7 @@ Result<int64_t> MeasurePlans(std::vector<Plan> plans, PlanEvaluator* evaluator,
   const int64_t total = per_window * evaluator->n_windows();
   for (int64_t i = 0; i < total; ++i) {
     const Plan& plan = plans[static_cast<size_t>(i % per_window)];
-    const int64_t window = i / per_window;
-    const ArchiveRow* const row = evaluator->archive().Find(plan);
-    if (row == nullptr || static_cast<int64_t>(row->windows.size()) <= window) {
-      ESPALIER_RETURN_IF_ERROR(evaluator->MeasureWindow(plan, window).status());
-    }
+    ESPALIER_RETURN_IF_ERROR(evaluator->MeasureWindow(plan, i / per_window).status());
     if (progress) {
       progress(i + 1, total);
     }

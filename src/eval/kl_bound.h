@@ -23,12 +23,10 @@ namespace espalier {
 // Thread rule: const after construction; OfRows runs threads of its own.
 class KlBound {
  public:
-  // `head` must outlive it. Memory: n_embd + 2 * n_apart numbers per row of `dense`. Costs one multiplication of the
+  // `head` must outlive it. Memory: n_embd + 2 |S| numbers per row of `dense`. Costs one multiplication of the
   // head with all rows.
   KlBound(const DensePredictions& dense, const HeadRows* head, int n_threads);
 
-  // |S|: a 16th of the vocabulary, 1024 at most.
-  int64_t n_apart() const { return n_apart_; }
   double FlopsPerRow() const { return 2.0 * static_cast<double>(n_apart_ + 1) * static_cast<double>(n_embd_); }
 
   // The largest error, in nats, of what this computes from one normed row against its logits by the head: of a logit
@@ -57,7 +55,7 @@ class KlBound {
   const HeadRows* head_;
   int n_threads_;
   int64_t n_embd_;
-  int64_t n_apart_;
+  int64_t n_apart_;                   // |S|: a 16th of the vocabulary, 1024 at most
   std::vector<int32_t> ids_;          // [n_rows][n_apart]
   std::vector<float> probabilities_;  // [n_rows][n_apart], p of S
   std::vector<float> rest_rows_;      // [n_rows][n_embd], sum over R of p * row of the head

@@ -4,7 +4,6 @@
 #include <ggml-cpu.h>
 #include <ggml.h>
 
-#include <algorithm>
 #include <cstring>
 
 namespace espalier {
@@ -15,26 +14,29 @@ namespace {
 constexpr int64_t kQ8KBlock = 256;
 constexpr size_t kQ8KBytes = sizeof(float) + 256 + 32;
 
-bool CanUnpack(ggml_type type) {
+bool CanDecode(ggml_type type) {
   if (type == GGML_TYPE_Q8_K) {
     return ggml_blck_size(type) == kQ8KBlock && ggml_type_size(type) == kQ8KBytes;
   }
   return type == GGML_TYPE_F32 || ggml_get_type_traits(type)->to_float != nullptr;
 }
 
-void UnpackQ8K(std::span<const std::byte> packed, std::span<float> values) {
+void DecodeQ8K(const std::byte* packed, std::span<float> values) {
   for (size_t first = 0, at = 0; first < values.size(); first += kQ8KBlock, at += kQ8KBytes) {
     float scale = 0;
-    std::memcpy(&scale, packed.data() + at, sizeof(scale));
+    std::memcpy(&scale, packed + at, sizeof(scale));
     for (size_t i = 0; i < kQ8KBlock; ++i) {
       values[first + i] = scale * static_cast<float>(static_cast<int8_t>(packed[at + sizeof(scale) + i]));
     }
   }
 }
 
+// REQUIRES: CanDecode(type).
 void ToFloats(ggml_type type, const std::byte* from, std::span<float> values) {
   if (type == GGML_TYPE_F32) {
     std::memcpy(values.data(), from, values.size_bytes());
+  } else if (type == GGML_TYPE_Q8_K) {
+    DecodeQ8K(from, values);
   } else if (type == GGML_TYPE_F16) {
     ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t*>(from), values.data(),
                           static_cast<int64_t>(values.size()));
@@ -51,12 +53,11 @@ std::optional<HeadRows> HeadRows::Of(const ggml_tensor* head) {
     return std::nullopt;
   }
   const ggml_type_traits_cpu* const cpu = ggml_get_type_traits_cpu(head->type);
-  if (cpu->vec_dot == nullptr ||
-      (head->type != GGML_TYPE_F32 && ggml_get_type_traits(head->type)->to_float == nullptr)) {
+  if (cpu->vec_dot == nullptr || !CanDecode(head->type)) {
     return std::nullopt;
   }
   const ggml_type packed = cpu->vec_dot_type;
-  if (!CanUnpack(packed) || head->ne[0] % ggml_blck_size(packed) != 0 ||
+  if (!CanDecode(packed) || head->ne[0] % ggml_blck_size(packed) != 0 ||
       (packed != GGML_TYPE_F32 && ggml_get_type_traits_cpu(packed)->from_float == nullptr)) {
     return std::nullopt;
   }
@@ -78,11 +79,7 @@ void HeadRows::Round(std::span<const float> normed, Activations* activations) co
   }
   activations->packed.resize(ggml_row_size(type, n_embd_));
   ggml_get_type_traits_cpu(type)->from_float(normed.data(), activations->packed.data(), n_embd_);
-  if (type == GGML_TYPE_Q8_K) {
-    UnpackQ8K(activations->packed, activations->values);
-  } else {
-    ToFloats(type, activations->packed.data(), activations->values);
-  }
+  ToFloats(type, activations->packed.data(), activations->values);
 }
 
 void HeadRows::Logits(Activations* activations, std::span<const int32_t> ids, std::span<float> out) const {
