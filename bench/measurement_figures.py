@@ -82,8 +82,10 @@ def optimum_ratios(work, c):
     assert len(hashes) == 1, f"{c.name}: not the same text: {hashes}"
     assert every["plans_known"] == 2 ** (2 * every["model"]["layers"]) - 1 and every["plans_measured"] == 0, c.name
     ratios = {}
-    for policy in [p["policy"] for p in decided["policies"]]:
-        pairs = zip(results_of(decided, policy), results_of(every, "table"), strict=True)
+    for policy in [p["policy"] for p in every["policies"]]:
+        # Orders are the same in both runs, and not all of them are searched for where only `table` is asked.
+        source = decided if policy == "table" else every
+        pairs = zip(results_of(source, policy), results_of(every, "table"), strict=True)
         ratios[policy] = [(cell, result["loss_nats"]["value"] / best["loss_nats"]["value"])
                           for (cell, result), (_, best) in pairs
                           if not result["refused"] and not best["refused"] and best["loss_nats"]["value"] > 0]

@@ -75,6 +75,7 @@ def introduction(work, configurations):
     steps = [f"{c.name}/{s}" for c in configurations for s in ("rank", "search", "validation", "test")]
     files = " ".join(f"--{split} {os.path.basename(getattr(o, split))}" for split in SPLITS)
     names = ",".join(c.name for c in configurations)
+    remark = f" {o.remark}" if o.remark else ""
     windows = " ".join(f"--{name}-windows {getattr(o, name + '_windows')}"
                        for name in ("rank", "exhaustive", "validation", "test"))
     return f"""# Measurement: what blocks are worth, which policy, how far from the optimum, and when pruning wins
@@ -88,7 +89,7 @@ bench/measurement_results.py --work FOLDER {windows} \\
   --configurations {names}
 ```
 
-Machine: {machines(work, steps)}. Protocol gptq; every window counts the same.
+Machine: {machines(work, steps)}.{remark} Protocol gptq; every window counts the same.
 
 {settings(work, configurations)}
 

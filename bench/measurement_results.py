@@ -175,7 +175,9 @@ def rank_on(work, configuration, ranked, source, name, windows):
     allowed = work.options.times_of_gsi * gsi
     left = allowed - before["seconds"]
     # What a second run repeats (statistics, dense predictions) counts.
-    more = rank(work, configuration, name, windows, "--minutes", f"{left / 60:.4f}") if left > 0 else {"report": before}
+    more = {"report": before}
+    if left > 0:
+        more = rank(work, configuration, name, windows, "--searches", "none", "--minutes", f"{left / 60:.4f}")
     seconds = before["seconds"] + (more["report"]["seconds"] if left > 0 else 0)
     return {**more, "gsi_seconds": gsi, "allowed_seconds": allowed, "total_seconds": seconds, "went_on": left > 0}
 
@@ -242,7 +244,9 @@ def steps_of(work, configuration):
     }
     if c.exhaustive:
         steps.update({
-            "brute-rank": lambda: rank_afresh(work, c, "brute-ranked", o.exhaustive_windows),
+            # `table` needs no orders: what is left of its time goes into the search.
+            "brute-rank": lambda: rank_afresh(work, c, "brute-ranked", o.exhaustive_windows, "--searches",
+                                              "gsi,one-shot"),
             "brute-search": lambda: rank_on(work, c, "brute-rank", "brute-ranked", "brute-searched",
                                             o.exhaustive_windows),
             "every-plan": lambda: rank(work, c, "every-plan", o.exhaustive_windows, "--every-plan"),
@@ -269,6 +273,7 @@ def read_options():
                         help="swaps go on until ranking has taken N times what GSI takes; default: 4")
     parser.add_argument("--configurations", default=",".join(c.name for c in CONFIGURATIONS), metavar="NAME,...",
                         help="default: %(default)s")
+    parser.add_argument("--remark", metavar="TEXT", help="said on the page beside the machine: what else ran on it")
     parser.add_argument("--only", metavar="STEP,...", help="run these steps, wildcards allowed, and print no page")
     parser.add_argument("--list", action="store_true", help="list the steps, and which are done")
     return parser.parse_args()

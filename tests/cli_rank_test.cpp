@@ -100,6 +100,14 @@ TEST_F(CliRank, SearchesForWhatIsAskedFor) {
     methods.insert(ranking["method"].get<std::string>());
   }
   EXPECT_EQ(methods, (std::set<std::string>{"gsi", "shortgpt", "mha-drop", "ffn-skip", "random"}));
+  // Nothing more, whatever the profile lacks.
+  const json again = Report(Rank(Path("p")) + std::vector<std::string>{"--searches", "none"});
+  EXPECT_EQ(MeasuredWindows(again), 0);
+  EXPECT_EQ(again["rankings"], report["rankings"]);
+  // The search around the fronts has to have something to learn from.
+  std::vector<std::string> afresh = Rank(Path("q"));
+  afresh.back() = "0.1";
+  ExpectRefusal(afresh + std::vector<std::string>{"--searches", "none"}, 1, {"at least 12 measured plans", "found 0"});
 }
 
 TEST_F(CliRank, InterruptSavesAndSaysHowToGoOn) {

@@ -54,9 +54,11 @@ void BindRank(CLI::App& app, RankFlags& o) {
          "Go on with swaps around the orders found until this much time was spent in all; 0: no swaps. Default: "
          "for as long again as the orders took")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--searches", o.searches, "Which rankings to search for, of gsi, one-shot and density; default: all")
+  app.add_option("--searches", o.searches,
+                 "Which rankings to search for, of gsi, one-shot and density; none: go on with what the profile has; "
+                 "default: all")
       ->delimiter(',')
-      ->check(CLI::IsMember({"gsi", "one-shot", "density"}));
+      ->check(CLI::IsMember({"gsi", "one-shot", "density", "none"}));
   app.add_flag("--every-plan", o.every_plan,
                fmt::format("Measure all 2^n plans of a model of n blocks besides, {} at most, in place of swaps",
                            kMaxExhaustiveBlocks));

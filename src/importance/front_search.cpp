@@ -1,96 +1,188 @@
 #include "importance/front_search.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "importance/candidates.h"
 #include "importance/fronts.h"
-#include "importance/loss_predictor.h"
 #include "importance/race.h"
+#include "surrogate/archive_surrogate.h"
 
 namespace espalier {
 namespace {
 
+constexpr int kBlocksToLookAtAll = 12;     // 4096 plans
+constexpr size_t kPlansToLookAt = 20'000;  // at most, between two choices
+constexpr size_t kCandidates = 3000;       // of them, that a choice is made from
+constexpr double kLeastGain = 1e-5;        // Fronts::Gain
+
 class Search {
  public:
   Search(PlanEvaluator* evaluator, const MemoryModel& memory, const FrontSearchOptions& options)
-      : evaluator_(evaluator), options_(options), fronts_(memory, options.kv_cells) {
+      : evaluator_(evaluator),
+        options_(options),
+        fronts_(memory, options.kv_cells),
+        surrogate_(&evaluator->archive(), evaluator->model().n_layer()) {
     fronts_.AddAll(evaluator->archive());
   }
 
   Result<FrontSearchResult> Run(const std::function<bool(const FrontSearchResult&)>& time_is_up) {
-    size_t tier = 0;
-    while (tier < options_.tiers.size()) {
-      bool tried_any = false;
-      const LossPredictor predictor(evaluator_->archive(), evaluator_->model().n_block());
-      for (const Plan& parent : Parents(options_.tiers[tier])) {
-        for (const Plan& neighbour : Promising(parent, predictor)) {
-          if (time_is_up(result_)) {
-            return result_;
-          }
-          tried_any = true;
-          ESPALIER_RETURN_IF_ERROR(Try(neighbour));
-        }
+    size_t level = 0;
+    while (level < options_.optimism.size()) {
+      ESPALIER_RETURN_IF_ERROR(surrogate_.Refresh());
+      if (surrogate_.get() == nullptr) {
+        return TooFewPlans();
       }
-      tier = tried_any ? 0 : tier + 1;
+      LearnShares();
+      const std::vector<Plan> plans = Promising(options_.optimism[level]);
+      for (const Plan& plan : plans) {
+        if (time_is_up(result_)) {
+          return result_;
+        }
+        ESPALIER_RETURN_IF_ERROR(Try(plan, options_.optimism[level]));
+      }
+      level = plans.empty() ? level + 1 : 0;
     }
     result_.exhausted = true;
     return result_;
   }
 
  private:
-  // Plans measured whole whose loss is at most `ratio` times what a plan of their bytes has to beat, by rising loss.
-  std::vector<Plan> Parents(double ratio) const {
-    if (ratio <= 1) {
-      return fronts_.Plans();
-    }
+  // ln of the share of a loss, over several plans.
+  struct Share {
+    double log_mean = 0;
+    double log_sd = 0;
+  };
+  struct Hopeful {
+    Plan plan;
+    double loss = 0;         // guessed
+    double above_front = 0;  // ln of it over the loss to beat
+  };
+  struct Candidate {
+    Plan plan;
+    LossSurrogate::Guess guess;
+  };
+
+  Status TooFewPlans() const {
     const Archive& archive = evaluator_->archive();
-    std::vector<std::pair<double, Plan>> parents;
-    for (const ArchiveRow& row : archive.rows()) {
-      if (archive.whole(row) && archive.Loss(row) <= ratio * fronts_.LossToBeat(row.plan)) {
-        parents.emplace_back(archive.Loss(row), row.plan);
+    const int n_layer = evaluator_->model().n_layer();
+    const int64_t dense = archive.LossOf(Plan::Dense(n_layer)) ? 1 : 0;
+    return InvalidArgument(
+        fmt::format("search around the fronts: expected at least {} measured plans to learn from, found {}",
+                    2 * n_layer, archive.CountWholeRows() - dense));
+  }
+
+  bool Known(const Plan& plan) const { return plan.dense() || evaluator_->archive().LossOf(plan).has_value(); }
+
+  // Plans that were not measured whole: all of them, or those around the fronts as they are, then around the fronts as
+  // they would be if the best guesses were true, and so on; of those the ones that come nearest to a front.
+  std::vector<Candidate> Candidates() const {
+    std::vector<Hopeful> found = evaluator_->model().n_block() <= kBlocksToLookAtAll ? AllPlans() : PlansAroundFronts();
+    const size_t n = std::min(found.size(), kCandidates);
+    const auto end = found.begin() + static_cast<std::ptrdiff_t>(n);
+    std::nth_element(found.begin(), end, found.end(),
+                     [](const Hopeful& a, const Hopeful& b) { return a.above_front < b.above_front; });
+    std::vector<Plan> plans;
+    for (auto it = found.begin(); it != end; ++it) {
+      plans.push_back(std::move(it->plan));
+    }
+    const std::vector<LossSurrogate::Guess> guesses = surrogate_.get()->Predict(plans);
+    std::vector<Candidate> candidates;
+    for (size_t i = 0; i < n; ++i) {
+      const LossSurrogate::Guess guess = Informed(plans[i], guesses[i]);
+      candidates.push_back({std::move(plans[i]), guess});
+    }
+    return candidates;
+  }
+
+  std::vector<Hopeful> AllPlans() const {
+    std::vector<Plan> plans;
+    const int n_block = evaluator_->model().n_block();
+    for (uint32_t bits = 1; bits < 1U << n_block; ++bits) {
+      Plan plan = Plan::Dense(evaluator_->model().n_layer());
+      for (int b = 0; b < n_block; ++b) {
+        plan.set_keep({b}, (bits >> b & 1U) != 0 ? 0 : 1);
+      }
+      if (!Known(plan)) {
+        plans.push_back(std::move(plan));
       }
     }
-    std::stable_sort(parents.begin(), parents.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<Hopeful> found;
+    Expect(std::move(plans), &found);
+    return found;
+  }
+
+  std::vector<Hopeful> PlansAroundFronts() const {
+    Fronts expected = fronts_;
+    std::vector<Hopeful> found;
+    std::set<std::string> seen;
+    std::set<std::string> expanded;
+    while (found.size() < kPlansToLookAt) {
+      std::vector<Plan> plans;
+      for (const Plan& parent : expected.Plans()) {
+        if (!expanded.insert(parent.ToText()).second) {
+          continue;
+        }
+        for (Plan& plan : NeighboursOf(parent)) {
+          if (seen.insert(plan.ToText()).second && !Known(plan)) {
+            plans.push_back(std::move(plan));
+          }
+        }
+      }
+      if (plans.empty()) {
+        break;
+      }
+      const size_t before = found.size();
+      Expect(std::move(plans), &found);
+      for (size_t i = before; i < found.size(); ++i) {
+        expected.Add(found[i].plan, found[i].loss);
+      }
+    }
+    return found;
+  }
+
+  // Guesses without their uncertainty, which would take most of the time.
+  void Expect(std::vector<Plan> plans, std::vector<Hopeful>* found) const {
+    const std::vector<double> log_means = surrogate_.get()->LogMeans(plans);
+    for (size_t i = 0; i < plans.size(); ++i) {
+      const double above = log_means[i] - std::log(fronts_.LossToBeat(plans[i]) + LossSurrogate::kFloor);
+      found->push_back({std::move(plans[i]), std::max(0.0, std::exp(log_means[i]) - LossSurrogate::kFloor), above});
+    }
+  }
+
+  // The candidates that are expected to beat a front by most, best first. Each counts as measured, with the loss that
+  // is guessed, for those that come after it: they are to add something to it.
+  std::vector<Plan> Promising(double optimism) const {
+    const std::vector<Candidate> candidates = Candidates();
+    Fronts expected = fronts_;
     std::vector<Plan> plans;
-    for (auto& [loss, plan] : parents) {
-      plans.push_back(std::move(plan));
+    while (static_cast<int>(plans.size()) < options_.plans_at_once) {
+      const Candidate* best = nullptr;
+      double most = kLeastGain;
+      for (const Candidate& candidate : candidates) {
+        const double gain = expected.Gain(candidate.plan, Hoped(candidate, optimism), LossSurrogate::kFloor);
+        if (gain > most) {
+          most = gain;
+          best = &candidate;
+        }
+      }
+      if (best == nullptr) {
+        break;
+      }
+      plans.push_back(best->plan);
+      expected.Add(best->plan, Hoped(*best, optimism));
     }
     return plans;
   }
 
-  // Neighbours of `parent` that nobody has looked at, those first that are expected to beat the most.
-  std::vector<Plan> Promising(const Plan& parent, const LossPredictor& predictor) const {
-    struct Guess {
-      double log_ratio;  // of the expected loss to the loss to beat
-      Plan plan;
-    };
-    const double parent_loss = evaluator_->archive().LossOf(parent).value_or(0);
-    std::vector<Guess> guesses;
-    for (Plan& plan : NeighboursOf(parent)) {
-      if (tried_.contains(plan.ToText()) || evaluator_->archive().LossOf(plan).has_value()) {
-        continue;
-      }
-      const double to_beat = fronts_.LossToBeat(plan);
-      const double expected = std::log(parent_loss + 1e-3) + predictor.LogRatio(parent, plan);
-      const double log_ratio = expected - std::log(to_beat + 1e-3);
-      if (to_beat > 0 && log_ratio < std::log(options_.predicted_ratio)) {
-        guesses.push_back({log_ratio, std::move(plan)});
-      }
-    }
-    std::stable_sort(guesses.begin(), guesses.end(),
-                     [](const Guess& a, const Guess& b) { return a.log_ratio < b.log_ratio; });
-    std::vector<Plan> plans;
-    for (Guess& guess : guesses) {
-      if (static_cast<int>(plans.size()) < options_.neighbours_at_once) {
-        plans.push_back(std::move(guess.plan));
-      }
-    }
-    return plans;
+  static double Hoped(const Candidate& candidate, double optimism) {
+    const LossSurrogate::Guess& guess = candidate.guess;
+    return std::max(0.0, std::exp(guess.log_mean - optimism * guess.log_sd) - LossSurrogate::kFloor);
   }
 
   static std::vector<Plan> NeighboursOf(const Plan& plan) {
@@ -102,55 +194,89 @@ class Search {
     return neighbours;
   }
 
-  Status Try(const Plan& plan) {
+  // Measures the plan as far as there is hope.
+  Status Try(const Plan& plan, double optimism) {
     ++result_.tried;
-    tried_.insert(plan.ToText());
-    const double to_beat = fronts_.LossToBeat(plan) * static_cast<double>(evaluator_->tokens_scored());
     const int64_t all = evaluator_->n_windows();
-    ESPALIER_ASSIGN_OR_RETURN(const bool after_eighth,
-                              Within(plan, ScreeningWindows(*evaluator_), options_.ratio_after_eighth * to_beat));
-    if (!after_eighth) {
-      return Status::Ok();
-    }
-    ESPALIER_ASSIGN_OR_RETURN(const bool after_half, Within(plan, (all + 1) / 2, options_.ratio_after_half * to_beat));
-    if (!after_half) {
-      return Status::Ok();
+    for (const int64_t part : {int64_t{8}, int64_t{4}, int64_t{2}}) {
+      const int64_t windows = (all + part - 1) / part;
+      if (windows <= KnownWindows(plan)) {
+        continue;
+      }
+      ESPALIER_RETURN_IF_ERROR(MeasureFirst(evaluator_, plan, windows).status());
+      const Candidate candidate = {plan, Informed(plan, surrogate_.get()->Predict(plan))};
+      if (fronts_.Gain(plan, Hoped(candidate, optimism), LossSurrogate::kFloor) <= kLeastGain) {
+        return Status::Ok();
+      }
     }
     ESPALIER_ASSIGN_OR_RETURN(const double loss, evaluator_->Measure(plan));
     result_.improved += fronts_.Add(plan, loss) ? 1 : 0;
     return Status::Ok();
   }
 
-  // Whether the first windows of `plan`, scaled to the whole text by what these windows are worth on the fronts, stay
-  // within `limit`.
-  Result<bool> Within(const Plan& plan, int64_t windows, double limit) {
-    ESPALIER_ASSIGN_OR_RETURN(const double sum, MeasureFirst(evaluator_, plan, windows));
-    return sum / ShareOf(windows) <= limit;
+  int64_t KnownWindows(const Plan& plan) const {
+    const ArchiveRow* row = evaluator_->archive().Find(plan);
+    return row != nullptr ? static_cast<int64_t>(row->windows.size()) : 0;
   }
 
-  // The share of the loss that falls on the first windows, averaged over the plans on the fronts.
-  double ShareOf(int64_t windows) {
-    const auto known = shares_.find(windows);
-    if (known != shares_.end()) {
-      return known->second;
+  // The guess together with what the windows seen so far say, each by its precision.
+  LossSurrogate::Guess Informed(const Plan& plan, LossSurrogate::Guess guess) const {
+    const ArchiveRow* row = evaluator_->archive().Find(plan);
+    if (row == nullptr || row->windows.empty()) {
+      return guess;
     }
-    double part = 0;
-    double whole = 0;
-    for (const Plan& plan : fronts_.Plans()) {
-      const ArchiveRow* row = evaluator_->archive().Find(plan);
-      for (size_t w = 0; w < row->windows.size(); ++w) {
-        part += static_cast<int64_t>(w) < windows ? row->windows[w].kl : 0;
-        whole += row->windows[w].kl;
+    double sum = 0;
+    for (const WindowLoss& window : row->windows) {
+      sum += window.kl;
+    }
+    const Share& share = shares_[row->windows.size() - 1];
+    const double loss = sum / std::exp(share.log_mean) / static_cast<double>(evaluator_->tokens_scored());
+    const double seen = std::log(loss + LossSurrogate::kFloor);
+    const double guess_weight = 1 / (guess.log_sd * guess.log_sd + 1e-12);
+    const double seen_weight = 1 / (share.log_sd * share.log_sd);
+    guess.log_mean = (guess_weight * guess.log_mean + seen_weight * seen) / (guess_weight + seen_weight);
+    guess.log_sd = 1 / std::sqrt(guess_weight + seen_weight);
+    guess.loss = std::max(0.0, std::exp(guess.log_mean) - LossSurrogate::kFloor);
+    return guess;
+  }
+
+  // What share of the loss falls on the first windows, over the plans on the fronts: by number of windows.
+  void LearnShares() {
+    constexpr double kLeastSd = 0.005;
+    const auto n_windows = static_cast<size_t>(evaluator_->n_windows());
+    shares_.assign(n_windows, {});
+    const std::vector<Plan> plans = fronts_.Plans();
+    for (size_t w = 0; w < n_windows; ++w) {
+      double sum = 0;
+      double squares = 0;
+      double n = 0;
+      for (const Plan& plan : plans) {
+        const ArchiveRow* row = evaluator_->archive().Find(plan);
+        double part = 0;
+        double whole = 0;
+        for (size_t i = 0; row != nullptr && i < row->windows.size(); ++i) {
+          part += i <= w ? row->windows[i].kl : 0;
+          whole += row->windows[i].kl;
+        }
+        if (part > 0) {
+          const double log_share = std::log(part / whole);
+          sum += log_share;
+          squares += log_share * log_share;
+          ++n;
+        }
       }
+      const double fallback = std::log(static_cast<double>(w + 1) / static_cast<double>(n_windows));
+      shares_[w].log_mean = n > 0 ? sum / n : fallback;
+      const double variance = n > 1 ? squares / n - shares_[w].log_mean * shares_[w].log_mean : 0.01;
+      shares_[w].log_sd = std::sqrt(std::max(variance, kLeastSd * kLeastSd));
     }
-    return shares_[windows] = whole > 0 ? part / whole : 1;
   }
 
   PlanEvaluator* evaluator_;
   FrontSearchOptions options_;
   Fronts fronts_;
-  std::map<int64_t, double> shares_;
-  std::set<std::string> tried_;  // by this search: what others abandoned gets its chance
+  ArchiveSurrogate surrogate_;
+  std::vector<Share> shares_;  // by number of windows - 1
   FrontSearchResult result_;
 };
 

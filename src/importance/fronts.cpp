@@ -1,11 +1,13 @@
 #include "importance/fronts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace espalier {
 
-Fronts::Fronts(const MemoryModel& memory, std::vector<int64_t> kv_cells) : fronts_(kv_cells.size()) {
+Fronts::Fronts(const MemoryModel& memory, std::vector<int64_t> kv_cells)
+    : other_bytes_(static_cast<double>(memory.global_bytes + memory.compute_bytes)), fronts_(kv_cells.size()) {
   for (const uint64_t bytes : memory.block_bytes) {
     block_bytes_.push_back(static_cast<double>(bytes));
   }
@@ -15,7 +17,7 @@ Fronts::Fronts(const MemoryModel& memory, std::vector<int64_t> kv_cells) : front
 }
 
 double Fronts::Bytes(const Plan& plan, size_t front) const {
-  double bytes = 0;
+  double bytes = other_bytes_;
   for (int b = 0; b < plan.n_block(); ++b) {
     if (plan.kept({b})) {
       bytes += block_bytes_[static_cast<size_t>(b)] + (BlockId{b}.is_attention() ? kv_bytes_[front] : 0);
@@ -70,6 +72,23 @@ double Fronts::LossToBeat(const Plan& plan) const {
     most = std::max(most, std::prev(above)->loss);
   }
   return most;
+}
+
+double Fronts::Gain(const Plan& plan, double loss, double floor) const {
+  double gain = 0;
+  for (size_t f = 0; f < fronts_.size(); ++f) {
+    const Front& front = fronts_[f];
+    double from = Bytes(plan, f);
+    auto next = std::upper_bound(front.begin(), front.end(), from,
+                                 [](double value, const Point& point) { return value < point.bytes; });
+    // From one point of the front to the next, as long as the front's loss is above the plan's.
+    for (; next != front.begin() && next != front.end() && std::prev(next)->loss > loss; ++next) {
+      const double depth = std::log((std::prev(next)->loss + floor) / (loss + floor));
+      gain += depth * std::log(next->bytes / from);
+      from = next->bytes;
+    }
+  }
+  return gain;
 }
 
 std::vector<Plan> Fronts::Plans() const {

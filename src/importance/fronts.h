@@ -25,6 +25,11 @@ class Fronts {
   // measurement of `plan` has to beat to be of use anywhere. Infinity if no plan known is as small.
   double LossToBeat(const Plan& plan) const;
 
+  // What the fronts would gain if `plan` lost `loss`: the area between them and the fronts with it, of ln(loss + floor)
+  // over ln(bytes), the rest of the model included, summed over the workloads. A gain that holds for few bytes is
+  // small.
+  double Gain(const Plan& plan, double loss, double floor) const;
+
   // All plans on some front, each once, by rising loss.
   std::vector<Plan> Plans() const;
 
@@ -38,6 +43,7 @@ class Fronts {
 
   double Bytes(const Plan& plan, size_t front) const;
 
+  double other_bytes_;  // globals and compute
   std::vector<double> block_bytes_;
   std::vector<double> kv_bytes_;  // per front: of one attention block
   std::vector<Front> fronts_;

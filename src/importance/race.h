@@ -25,12 +25,11 @@ struct Finalist {
   double key = 0;  // (loss sum of the contender - loss sum of the base) / bytes
 };
 
-// Contenders that were measured whole, best first; at least one. Windows: an eighth for all, a half for the best third,
-// all for the best twelfth (two at least). REQUIRES: `base` is measured whole, contenders not empty.
+// Contenders that were measured whole, best first; at least one. Windows: an eighth, a quarter, a half, all of them;
+// after each stage those go on that would be the best if their windows had been as unlucky as windows can well be (two
+// standard deviations, as measured on the reference models), at most a third of all and three.
+// REQUIRES: `base` is measured whole, contenders not empty.
 Result<std::vector<Finalist>> Race(PlanEvaluator* evaluator, const Plan& base, std::span<const Contender> contenders);
-
-// The windows that a plan's first look takes: an eighth of them.
-int64_t ScreeningWindows(const PlanEvaluator& evaluator);
 
 // Sum of KL over the first `windows` windows of a plan, measured as far as needed.
 Result<double> MeasureFirst(PlanEvaluator* evaluator, const Plan& plan, int64_t windows);

@@ -29,8 +29,8 @@ struct RankOptions {
   // Swaps go on until this much time was spent over all phases, 0: no swaps; nullopt: for as long again as the phases
   // before them took.
   std::optional<double> minutes;
-  // Of "gsi", "one-shot", "density": what is ranked by search, in this order; empty: all. Published orders are made
-  // always, they cost one dense pass.
+  // Of "gsi", "one-shot", "density": what is ranked by search, in this order; empty: all; "none": nothing. Published
+  // orders are made always, they cost one dense pass.
   std::vector<std::string> searches;
   bool every_plan = false;  // measure all 2^n_block plans besides, in place of swaps (importance/exhaustive.h)
   int n_random = 3;         // random orders, seeds seed ... seed + n_random - 1

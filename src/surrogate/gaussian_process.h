@@ -1,0 +1,71 @@
+// Exact Gaussian-process regression over plans (Rasmussen and Williams, algorithm 2.1), with closed-form gradients of
+// mean and variance, and hyper-parameters by marginal likelihood.
+//
+// Cost: a fit of n plans is n^3 / 3 multiplications for each step of the optimiser, a new row n^2, a prediction n for
+// the mean and n^2 for the variance.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <optional>
+
+#include "base/status.h"
+#include "surrogate/plan_kernel.h"
+
+namespace espalier {
+
+// Thread rule: const calls from any thread.
+class GaussianProcess {
+ public:
+  explicit GaussianProcess(PlanKernel kernel) : kernel_(std::move(kernel)) {}
+
+  // Takes the data: plans as columns, one output each. Outputs are standardised inside.
+  // kInvalidArgument if there are none or they are not finite; kUnsupported if the covariance cannot be factored even
+  // with jitter (which says that it is not one).
+  Status SetData(Eigen::MatrixXd x, Eigen::VectorXd y);
+  // One more plan; hyper-parameters and scales of the outputs stay. The same as SetData with it, at n^2.
+  Status AddRow(const Eigen::VectorXd& x, double y);
+  // Ascends the log marginal likelihood, `steps` at most, from the present hyper-parameters. REQUIRES: data.
+  Status FitHyperParameters(int steps);
+
+  // ln p(y | x, theta) of the standardised outputs, and its derivative by theta. REQUIRES: data.
+  double LogMarginalLikelihood(PlanKernel::Theta* gradient = nullptr) const;
+
+  struct Prediction {
+    Eigen::VectorXd mean;      // in units of the outputs
+    Eigen::VectorXd variance;  // of the function, without noise; never negative
+  };
+  // For every column of x. REQUIRES: data.
+  Prediction Predict(const Eigen::MatrixXd& x) const;
+  Eigen::VectorXd Mean(const Eigen::MatrixXd& x) const;
+  // Derivatives of mean and variance by x.
+  struct Slopes {
+    Eigen::VectorXd mean;
+    Eigen::VectorXd variance;
+  };
+  Slopes Gradients(const Eigen::VectorXd& x) const;
+
+  const PlanKernel& kernel() const { return kernel_; }
+  Eigen::Index n() const { return x_.cols(); }
+  // Of the outputs' noise, in their units.
+  double noise_variance() const { return kernel_.noise() * scale_ * scale_; }
+  // What had to be added to the diagonal, relative to it; 0 as a rule.
+  double jitter() const { return jitter_; }
+
+ private:
+  Status Factor();
+  // Factors covariance_ of the standardised outputs at the present hyper-parameters; false if it cannot be done.
+  bool TryFactor(double jitter);
+  Eigen::VectorXd Standardised() const { return (y_.array() - offset_) / scale_; }
+
+  PlanKernel kernel_;
+  Eigen::MatrixXd x_;
+  Eigen::VectorXd y_;
+  double offset_ = 0;
+  double scale_ = 1;
+  double jitter_ = 0;
+  Eigen::MatrixXd lower_;  // Cholesky factor of the covariance, noise included
+  Eigen::VectorXd alpha_;  // covariance^-1 times the standardised outputs
+};
+
+}  // namespace espalier
