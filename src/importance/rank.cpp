@@ -173,7 +173,24 @@ class Ranker {
     return Status::Ok();
   }
 
+  // Whether the profile's ranking by GSI was made on this very archive: it has all plans of the chain, with the losses
+  // that the ranking says. Proving the order again would cost half of what finding it did: bounds are not kept.
+  bool HasGsi() const {
+    const Ranking* gsi = store_->profile().FindRanking("gsi");
+    if (gsi == nullptr || gsi->score.empty()) {
+      return false;
+    }
+    Plan plan = Plan::Dense(model_->n_layer());
+    return std::all_of(gsi->drop_order.begin(), gsi->drop_order.end(), [&](BlockId block) {
+      plan.Drop(block);
+      return evaluator_->archive().LossOf(plan) == gsi->score[static_cast<size_t>(block.index)];
+    });
+  }
+
   Status Gsi() {
+    if (HasGsi()) {
+      return Status::Ok();
+    }
     ESPALIER_ASSIGN_OR_RETURN(GsiResult result, RankByGsi(evaluator_.get(), Rounds()));
     naive_flops_ = result.naive_flops;
     store_->profile().Put(std::move(result.ranking));
