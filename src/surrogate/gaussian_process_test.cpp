@@ -249,6 +249,8 @@ TEST(LossSurrogate, GuessesWhatWasNotMeasured) {
   EXPECT_EQ(surrogate->Predict(Plan::Dense(4)).loss, 0);
   const std::vector<double> means = surrogate->LogMeans(plans);
   EXPECT_NEAR(means[7], surrogate->Predict(plans[7]).log_mean, 1e-9);
+  EXPECT_TRUE(surrogate->Predict(std::vector<Plan>()).empty());
+  EXPECT_TRUE(surrogate->LogMeans(std::vector<Plan>()).empty());
 }
 
 TEST(ArchiveSurrogate, TakesInWhatTheArchiveGains) {

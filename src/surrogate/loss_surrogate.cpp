@@ -71,15 +71,23 @@ void KeepMostUseful(Rows* rows, size_t most) {
 
 double ToLog(double loss) { return std::log(loss + LossSurrogate::kFloor); }
 
-Result<GaussianProcess> FitRows(const Rows& rows, const std::vector<double>& prior, int steps) {
-  GaussianProcess process{PlanKernel(prior)};
+// Every n-th row, so that there are at most `most`.
+Rows Thinned(const Rows& rows, size_t most) {
+  const size_t step = (rows.plans.size() + most - 1) / most;
+  Rows kept;
+  for (size_t i = 0; i < rows.plans.size(); i += step) {
+    kept.plans.push_back(rows.plans[i]);
+    kept.losses.push_back(rows.losses[i]);
+  }
+  return kept;
+}
+
+Status SetRows(const Rows& rows, GaussianProcess* process) {
   VectorXd y(static_cast<Index>(rows.losses.size()));
   for (size_t i = 0; i < rows.losses.size(); ++i) {
     y[static_cast<Index>(i)] = ToLog(rows.losses[i]);
   }
-  ESPALIER_RETURN_IF_ERROR(process.SetData(KeepMatrix(rows.plans), std::move(y)));
-  ESPALIER_RETURN_IF_ERROR(process.FitHyperParameters(steps));
-  return process;
+  return process->SetData(KeepMatrix(rows.plans), std::move(y));
 }
 
 }  // namespace
@@ -102,11 +110,19 @@ Result<LossSurrogate> LossSurrogate::Fit(const Archive& archive, int n_layer, in
   }
   const std::vector<double> prior = SingleLosses(rows, n_layer);
   KeepMostUseful(&rows, most_rows);
-  ESPALIER_ASSIGN_OR_RETURN(GaussianProcess process, FitRows(rows, prior, steps));
+  // A handful of hyper-parameters needs no more rows than that, and each step costs their number cubed.
+  constexpr size_t kRowsForHyperParameters = 400;
+  GaussianProcess process{PlanKernel(prior)};
+  ESPALIER_RETURN_IF_ERROR(SetRows(Thinned(rows, kRowsForHyperParameters), &process));
+  ESPALIER_RETURN_IF_ERROR(process.FitHyperParameters(steps));
+  ESPALIER_RETURN_IF_ERROR(SetRows(rows, &process));
   return LossSurrogate(std::move(process));
 }
 
 std::vector<LossSurrogate::Guess> LossSurrogate::Predict(std::span<const Plan> plans) const {
+  if (plans.empty()) {
+    return {};
+  }
   const GaussianProcess::Prediction prediction = process_.Predict(KeepMatrix(plans));
   std::vector<Guess> guesses(plans.size());
   for (size_t i = 0; i < plans.size(); ++i) {
@@ -118,6 +134,9 @@ std::vector<LossSurrogate::Guess> LossSurrogate::Predict(std::span<const Plan> p
 }
 
 std::vector<double> LossSurrogate::LogMeans(std::span<const Plan> plans) const {
+  if (plans.empty()) {
+    return {};
+  }
   const VectorXd means = process_.Mean(KeepMatrix(plans));
   return {means.data(), means.data() + means.size()};
 }

@@ -44,7 +44,7 @@ class LossSurrogate {
   GaussianProcess process_;
 };
 
-// Plans as columns of keep fractions.
+// Plans as columns of keep fractions; of no plans a matrix without rows.
 Eigen::MatrixXd KeepMatrix(std::span<const Plan> plans);
 
 }  // namespace espalier
