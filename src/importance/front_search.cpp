@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "importance/fronts.h"
 #include "importance/race.h"
 #include "surrogate/archive_surrogate.h"
+#include "surrogate/share_model.h"
 
 namespace espalier {
 namespace {
@@ -38,7 +40,7 @@ class Search {
       if (surrogate_.get() == nullptr) {
         return TooFewPlans();
       }
-      LearnShares();
+      shares_.emplace(evaluator_->archive(), surrogate_.get()->process().kernel());
       const std::vector<Plan> plans = Promising(options_.optimism[level]);
       for (const Plan& plan : plans) {
         if (time_is_up(result_)) {
@@ -53,11 +55,6 @@ class Search {
   }
 
  private:
-  // ln of the share of a loss, over several plans.
-  struct Share {
-    double log_mean = 0;
-    double log_sd = 0;
-  };
   struct Hopeful {
     Plan plan;
     double loss = 0;         // guessed
@@ -229,7 +226,7 @@ class Search {
     for (const WindowLoss& window : row->windows) {
       sum += window.kl;
     }
-    const Share& share = shares_[row->windows.size() - 1];
+    const ShareModel::Guess share = shares_->Predict(plan, static_cast<int64_t>(row->windows.size()));
     const double loss = sum / std::exp(share.log_mean) / static_cast<double>(evaluator_->tokens_scored());
     const double seen = std::log(loss + LossSurrogate::kFloor);
     const double guess_weight = 1 / (guess.log_sd * guess.log_sd + 1e-12);
@@ -240,43 +237,11 @@ class Search {
     return guess;
   }
 
-  // What share of the loss falls on the first windows, over the plans on the fronts: by number of windows.
-  void LearnShares() {
-    constexpr double kLeastSd = 0.005;
-    const auto n_windows = static_cast<size_t>(evaluator_->n_windows());
-    shares_.assign(n_windows, {});
-    const std::vector<Plan> plans = fronts_.Plans();
-    for (size_t w = 0; w < n_windows; ++w) {
-      double sum = 0;
-      double squares = 0;
-      double n = 0;
-      for (const Plan& plan : plans) {
-        const ArchiveRow* row = evaluator_->archive().Find(plan);
-        double part = 0;
-        double whole = 0;
-        for (size_t i = 0; row != nullptr && i < row->windows.size(); ++i) {
-          part += i <= w ? row->windows[i].kl : 0;
-          whole += row->windows[i].kl;
-        }
-        if (part > 0) {
-          const double log_share = std::log(part / whole);
-          sum += log_share;
-          squares += log_share * log_share;
-          ++n;
-        }
-      }
-      const double fallback = std::log(static_cast<double>(w + 1) / static_cast<double>(n_windows));
-      shares_[w].log_mean = n > 0 ? sum / n : fallback;
-      const double variance = n > 1 ? squares / n - shares_[w].log_mean * shares_[w].log_mean : 0.01;
-      shares_[w].log_sd = std::sqrt(std::max(variance, kLeastSd * kLeastSd));
-    }
-  }
-
   PlanEvaluator* evaluator_;
   FrontSearchOptions options_;
   Fronts fronts_;
   ArchiveSurrogate surrogate_;
-  std::vector<Share> shares_;  // by number of windows - 1
+  std::optional<ShareModel> shares_;
   FrontSearchResult result_;
 };
 

@@ -11,6 +11,7 @@
 
 #include "surrogate/archive_surrogate.h"
 #include "surrogate/loss_surrogate.h"
+#include "surrogate/share_model.h"
 
 namespace espalier {
 namespace {
@@ -270,6 +271,45 @@ TEST(ArchiveSurrogate, TakesInWhatTheArchiveGains) {
   ASSERT_TRUE(surrogate.Refresh().ok());
   EXPECT_LT(surrogate.get()->Predict(last.plan).log_sd, 0.5 * before);
   EXPECT_NEAR(surrogate.get()->Predict(last.plan).loss, all.Loss(last), 0.05 * all.Loss(last));
+}
+
+TEST(ShareModel, AlikePlansHaveAlikeShares) {
+  // Three windows; the more FFN blocks are gone, the more of the loss falls on the first.
+  MeasurementSet set;
+  set.corpus = "numbers";
+  set.window_tokens = set.tokens_scored = 1;
+  set.n_windows = 3;
+  Archive known(set);
+  const auto windows_of = [](const Plan& plan) {
+    const double first = 0.2 + 0.05 * (4 - plan.kept_ffn());
+    return std::vector<WindowLoss>{{first, 1}, {0.5 - first / 2, 1}, {0.5 - first / 2, 1}};
+  };
+  std::vector<Plan> others;
+  for (uint32_t bits = 1; bits < 256; ++bits) {
+    Plan plan = Plan::Dense(4);
+    for (int b = 0; b < 8; ++b) {
+      plan.set_keep({b}, (bits >> b & 1U) != 0 ? 0 : 1);
+    }
+    if (bits % 3 == 0) {
+      known.Add(plan, 0, windows_of(plan));
+    } else {
+      others.push_back(plan);
+    }
+  }
+  const PlanKernel kernel(std::vector<double>(8, 1.0));
+  const ShareModel model(known, kernel);
+  double squares = 0;
+  for (const Plan& plan : others) {
+    const ShareModel::Guess guess = model.Predict(plan, 1);
+    squares += std::pow((guess.log_mean - std::log(windows_of(plan)[0].kl)) / guess.log_sd, 2);
+    EXPECT_NEAR(guess.log_mean, std::log(windows_of(plan)[0].kl), 0.08) << plan.ToText();
+    EXPECT_NEAR(model.Predict(plan, 2).log_mean, std::log(0.5 + windows_of(plan)[0].kl / 2), 0.08);
+  }
+  EXPECT_LT(squares / static_cast<double>(others.size()), 4) << "as far off as it says that it may be";
+  // Nothing known: every window has its part, and that is not sure.
+  const ShareModel empty(Archive(set), kernel);
+  EXPECT_NEAR(empty.Predict(others[0], 2).log_mean, std::log(2.0 / 3), 1e-12);
+  EXPECT_GT(empty.Predict(others[0], 2).log_sd, 0.2);
 }
 
 TEST(LossSurrogate, SaysWhenThereIsNothingToLearnFrom) {
