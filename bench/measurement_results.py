@@ -275,6 +275,7 @@ def read_options():
                         help="default: %(default)s")
     parser.add_argument("--remark", metavar="TEXT", help="said on the page beside the machine: what else ran on it")
     parser.add_argument("--only", metavar="STEP,...", help="run these steps, wildcards allowed, and print no page")
+    parser.add_argument("--print", action="store_true", help="run nothing: the page of what is done")
     parser.add_argument("--list", action="store_true", help="list the steps, and which are done")
     return parser.parse_args()
 
@@ -289,7 +290,7 @@ def main():
     if options.list:
         print("\n".join(f"{'done' if work.done(step) else '    '}  {step}" for step in steps))
         return
-    wanted = options.only.split(",") if options.only else ["*"]
+    wanted = options.only.split(",") if options.only else [] if options.print else ["*"]
     for step, run in steps.items():
         if any(fnmatch.fnmatch(step, pattern) for pattern in wanted) and not work.done(step):
             say(f"== {step}")

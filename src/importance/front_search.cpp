@@ -197,7 +197,7 @@ class Search {
     const int64_t all = evaluator_->n_windows();
     for (const int64_t part : {int64_t{8}, int64_t{4}, int64_t{2}}) {
       const int64_t windows = (all + part - 1) / part;
-      if (windows <= KnownWindows(plan)) {
+      if (windows <= KnownWindows(plan) || windows == all) {
         continue;
       }
       ESPALIER_RETURN_IF_ERROR(MeasureFirst(evaluator_, plan, windows).status());

@@ -150,6 +150,19 @@ TEST(SearchFronts, ReachesTheTrueFrontOfASmallModel) {
   }
 }
 
+TEST(SearchFronts, TakesTextsOfAnyLength) {
+  for (const int64_t windows : {1, 2, 3}) {
+    FunctionEvaluator evaluator(4, windows, Interacting);
+    ASSERT_TRUE(RankByDensity(&evaluator, ModelOfLayers(4), 10).ok());
+    FrontSearchOptions options;
+    options.kv_cells = {10};
+    const auto result = SearchFronts(&evaluator, ModelOfLayers(4), options,
+                                     [](const FrontSearchResult& so_far) { return so_far.tried == 40; });
+    ASSERT_TRUE(result.ok()) << result.status().message();
+    EXPECT_GT(result->tried, 0);
+  }
+}
+
 TEST(SearchFronts, StopsWhenTimeIsUp) {
   FunctionEvaluator evaluator(4, 8, Interacting);
   ASSERT_TRUE(RankByDensity(&evaluator, ModelOfLayers(4), 10).ok());
