@@ -85,7 +85,7 @@ Configurations: {"; ".join(c.title for c in configurations)} (KV in f16 where no
 
 ```
 bench/measurement_results.py --work FOLDER {windows} \\
-  {files} \
+  {files} \\
   --configurations {names}
 ```
 
