@@ -22,7 +22,7 @@ struct FrontSearchOptions {
   std::vector<int64_t> kv_cells;  // workloads whose fronts matter
   int plans_at_once = 6;          // measured between two looks at the surrogate
   // A plan is hoped to lose what is guessed less so many standard deviations. Where no plan is worth a try, the next.
-  std::vector<double> optimism = {0.5, 1, 2};
+  std::vector<double> optimism = {0.5, 1, 2, 4, 8};
 };
 
 struct FrontSearchResult {
