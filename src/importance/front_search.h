@@ -32,7 +32,7 @@ struct FrontSearchResult {
 };
 
 // Searches until `time_is_up` says so (asked before every plan) or nothing is left. The archive holds the results.
-// REQUIRES: some plan was measured whole.
+// kInvalidArgument if fewer plans were measured whole than the surrogate needs: twice the layers.
 Result<FrontSearchResult> SearchFronts(PlanEvaluator* evaluator, const MemoryModel& memory,
                                        const FrontSearchOptions& options,
                                        const std::function<bool(const FrontSearchResult&)>& time_is_up);

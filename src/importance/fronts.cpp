@@ -26,14 +26,17 @@ double Fronts::Bytes(const Plan& plan, size_t front) const {
   return bytes;
 }
 
+Fronts::Front::const_iterator Fronts::FirstAbove(const Front& front, double bytes) {
+  return std::upper_bound(front.begin(), front.end(), bytes,
+                          [](double value, const Point& point) { return value < point.bytes; });
+}
+
 bool Fronts::Add(const Plan& plan, double loss) {
   bool entered = false;
   for (size_t f = 0; f < fronts_.size(); ++f) {
     Front& front = fronts_[f];
     const double bytes = Bytes(plan, f);
-    // The first point that takes more bytes; what lies before it takes no more.
-    auto above = std::upper_bound(front.begin(), front.end(), bytes,
-                                  [](double value, const Point& point) { return value < point.bytes; });
+    const auto above = FirstAbove(front, bytes);
     if (above != front.begin() && std::prev(above)->loss <= loss) {
       continue;
     }
@@ -64,8 +67,7 @@ double Fronts::LossToBeat(const Plan& plan) const {
   double most = 0;
   for (size_t f = 0; f < fronts_.size(); ++f) {
     const Front& front = fronts_[f];
-    const auto above = std::upper_bound(front.begin(), front.end(), Bytes(plan, f),
-                                        [](double value, const Point& point) { return value < point.bytes; });
+    const auto above = FirstAbove(front, Bytes(plan, f));
     if (above == front.begin()) {
       return std::numeric_limits<double>::infinity();
     }
@@ -79,8 +81,7 @@ double Fronts::Gain(const Plan& plan, double loss, double floor) const {
   for (size_t f = 0; f < fronts_.size(); ++f) {
     const Front& front = fronts_[f];
     double from = Bytes(plan, f);
-    auto next = std::upper_bound(front.begin(), front.end(), from,
-                                 [](double value, const Point& point) { return value < point.bytes; });
+    auto next = FirstAbove(front, from);
     // From one point of the front to the next, as long as the front's loss is above the plan's.
     for (; next != front.begin() && next != front.end() && std::prev(next)->loss > loss; ++next) {
       const double depth = std::log((std::prev(next)->loss + floor) / (loss + floor));

@@ -42,6 +42,8 @@ class Fronts {
   using Front = std::vector<Point>;  // by rising bytes
 
   double Bytes(const Plan& plan, size_t front) const;
+  // The first point that takes more bytes; what lies before it takes no more.
+  static Front::const_iterator FirstAbove(const Front& front, double bytes);
 
   double other_bytes_;  // globals and compute
   std::vector<double> block_bytes_;

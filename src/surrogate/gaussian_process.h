@@ -6,8 +6,7 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <cstdint>
-#include <optional>
+#include <utility>
 
 #include "base/status.h"
 #include "surrogate/plan_kernel.h"
@@ -49,12 +48,10 @@ class GaussianProcess {
   Eigen::Index n() const { return x_.cols(); }
   // Of the outputs' noise, in their units.
   double noise_variance() const { return kernel_.noise() * scale_ * scale_; }
-  // What had to be added to the diagonal, relative to it; 0 as a rule.
-  double jitter() const { return jitter_; }
 
  private:
   Status Factor();
-  // Factors covariance_ of the standardised outputs at the present hyper-parameters; false if it cannot be done.
+  // Factors the covariance at the present hyper-parameters; false if it cannot be done.
   bool TryFactor(double jitter);
   Eigen::VectorXd Standardised() const { return (y_.array() - offset_) / scale_; }
 
@@ -63,7 +60,7 @@ class GaussianProcess {
   Eigen::VectorXd y_;
   double offset_ = 0;
   double scale_ = 1;
-  double jitter_ = 0;
+  double jitter_ = 0;      // what had to be added to the diagonal, relative to it; 0 as a rule
   Eigen::MatrixXd lower_;  // Cholesky factor of the covariance, noise included
   Eigen::VectorXd alpha_;  // covariance^-1 times the standardised outputs
 };
