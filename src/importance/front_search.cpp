@@ -41,7 +41,9 @@ class Search {
         return TooFewPlans();
       }
       shares_.emplace(evaluator_->archive(), surrogate_.get()->process().kernel());
-      const std::vector<Plan> plans = Promising(options_.optimism[level]);
+      std::vector<Plan> plans = Promising(options_.optimism[level]);
+      std::vector<Plan> neighbours = UntriedNeighbours(plans);
+      plans.insert(plans.end(), std::make_move_iterator(neighbours.begin()), std::make_move_iterator(neighbours.end()));
       for (const Plan& plan : plans) {
         if (time_is_up(result_)) {
           return result_;
@@ -177,6 +179,33 @@ class Search {
     return plans;
   }
 
+  // Neighbours of plans on the fronts of which no window was measured, without those in `chosen`: the ones that are
+  // expected nearest to a front.
+  std::vector<Plan> UntriedNeighbours(const std::vector<Plan>& chosen) const {
+    std::set<std::string> seen;
+    for (const Plan& plan : chosen) {
+      seen.insert(plan.ToText());
+    }
+    std::vector<Plan> plans;
+    for (const Plan& parent : fronts_.Plans()) {
+      for (Plan& plan : NeighboursOf(parent)) {
+        if (seen.insert(plan.ToText()).second && !Known(plan) && KnownWindows(plan) == 0) {
+          plans.push_back(std::move(plan));
+        }
+      }
+    }
+    std::vector<Hopeful> found;
+    Expect(std::move(plans), &found);
+    const size_t n = std::min(found.size(), static_cast<size_t>(options_.neighbours_at_once));
+    std::partial_sort(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(n), found.end(),
+                      [](const Hopeful& a, const Hopeful& b) { return a.above_front < b.above_front; });
+    std::vector<Plan> nearest;
+    for (size_t i = 0; i < n; ++i) {
+      nearest.push_back(std::move(found[i].plan));
+    }
+    return nearest;
+  }
+
   static double Hoped(const Candidate& candidate, double optimism) {
     const LossSurrogate::Guess& guess = candidate.guess;
     return std::max(0.0, std::exp(guess.log_mean - optimism * guess.log_sd) - LossSurrogate::kFloor);
@@ -216,7 +245,8 @@ class Search {
     return row != nullptr ? static_cast<int64_t>(row->windows.size()) : 0;
   }
 
-  // The guess together with what the windows seen so far say, each by its precision.
+  // The guess together with what the windows seen so far say, each by its precision. A guess that they contradict was
+  // less sure than it said: by as much as explains what is seen.
   LossSurrogate::Guess Informed(const Plan& plan, LossSurrogate::Guess guess) const {
     const ArchiveRow* row = evaluator_->archive().Find(plan);
     if (row == nullptr || row->windows.empty()) {
@@ -229,8 +259,11 @@ class Search {
     const ShareModel::Guess share = shares_->Predict(plan, static_cast<int64_t>(row->windows.size()));
     const double loss = sum / std::exp(share.log_mean) / static_cast<double>(evaluator_->tokens_scored());
     const double seen = std::log(loss + LossSurrogate::kFloor);
-    const double guess_weight = 1 / (guess.log_sd * guess.log_sd + 1e-12);
-    const double seen_weight = 1 / (share.log_sd * share.log_sd);
+    const double seen_variance = share.log_sd * share.log_sd;
+    const double apart = seen - guess.log_mean;
+    const double guess_variance = std::max(guess.log_sd * guess.log_sd + 1e-12, apart * apart - seen_variance);
+    const double guess_weight = 1 / guess_variance;
+    const double seen_weight = 1 / seen_variance;
     guess.log_mean = (guess_weight * guess.log_mean + seen_weight * seen) / (guess_weight + seen_weight);
     guess.log_sd = 1 / std::sqrt(guess_weight + seen_weight);
     guess.loss = std::max(0.0, std::exp(guess.log_mean) - LossSurrogate::kFloor);

@@ -5,7 +5,9 @@
 // from a front (of every plan there is, where blocks are few). The plans that are expected to add most to the fronts
 // are measured: an eighth of the windows first, then a quarter, a half, all of them, as long as what was seen, together
 // with the guess, leaves hope. What was measured whole joins the archive and the surrogate, and the next plans are
-// chosen. Nothing is given up for good: plans that were seen in part wait with a better guess than before.
+// chosen. Nothing is given up for good: plans that were seen in part wait with a better guess than before. Between
+// them, neighbours of the fronts have their turn whatever the surrogate thinks of them: it is surer of itself than it
+// should be where blocks interact in ways that the archive does not show yet.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +23,7 @@ namespace espalier {
 struct FrontSearchOptions {
   std::vector<int64_t> kv_cells;  // workloads whose fronts matter
   int plans_at_once = 6;          // measured between two looks at the surrogate
+  int neighbours_at_once = 2;     // of the fronts, never looked at; measured after them
   // A plan is hoped to lose what is guessed less so many standard deviations. Where no plan is worth a try, the next.
   std::vector<double> optimism = {0.5, 1, 2, 4, 8};
 };

@@ -150,6 +150,30 @@ TEST(SearchFronts, ReachesTheTrueFrontOfASmallModel) {
   }
 }
 
+// Three blocks that are all but harmless together: nothing that the surrogate learns from says so.
+TEST(SearchFronts, FindsANeighbourThatTheSurrogateWouldNeverTry) {
+  constexpr int kLayers = 4;
+  const auto kl = [](const Plan& plan, int64_t) {
+    double sum = 0;
+    for (const BlockId block : plan.dropped()) {
+      sum += 1 + 0.3 * block.index;
+    }
+    return plan.ToText() == "a0=0 f1=0 f2=0" ? 0.1 * sum : sum;
+  };
+  FunctionEvaluator evaluator(kLayers, 8, kl);
+  ASSERT_TRUE(evaluator.Measure(Plan::Dense(kLayers)).ok());
+  ASSERT_TRUE(RankByDensity(&evaluator, ModelOfLayers(kLayers), 10).ok());
+  FrontSearchOptions options;
+  options.kv_cells = {10};
+  options.optimism = {0};
+  const auto result =
+      SearchFronts(&evaluator, ModelOfLayers(kLayers), options, [](const FrontSearchResult&) { return false; });
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  const auto hidden = Plan::Parse("a0=0 f1=0 f2=0", kLayers);
+  ASSERT_TRUE(hidden.ok());
+  EXPECT_TRUE(evaluator.archive().LossOf(*hidden).has_value());
+}
+
 TEST(SearchFronts, TakesTextsOfAnyLength) {
   for (const int64_t windows : {1, 2, 3}) {
     FunctionEvaluator evaluator(4, windows, Interacting);
