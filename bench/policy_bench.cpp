@@ -17,11 +17,14 @@
 #include "policy/policy.h"
 #include "policy/profile_policies.h"
 #include "profile/profile.h"
+#include "rl/agent.h"
 
 namespace espalier {
 namespace {
 
 constexpr int kRows = 10'000;
+constexpr const char* kPaperAgent = "rap, paper network";
+constexpr const char* kSharedAgent = "rap, shared network";
 
 // Blocks of a 7B model in four bits, of slightly different sizes, and staging as repacked weights need it.
 MemoryModel SomeMemory(int n_layer) {
@@ -47,9 +50,15 @@ Profile SomeProfile(int n_layer) {
   for (const std::string& name : ProfilePolicyNames()) {
     std::shuffle(order.begin(), order.end(), random);
     Ranking ranking = {.method = name, .drop_order = order, .score = {}};
+    for (size_t i = 0; i < order.size() && name == "gsi"; ++i) {
+      ranking.score.push_back(0.01 * static_cast<double>(i + 1));  // agents look at them
+    }
     ranking.seed = name == "random" ? 1 : 0;
     profile.Put(std::move(ranking));
   }
+  // What a decision costs does not depend on what the agent has learned.
+  profile.Put(RecordOf(*MakePaperNetwork(2 * n_layer, 1), "paper", 1, 0, ""));
+  profile.Put(RecordOf(*MakeSharedNetwork(1), "measured", 1, 0, ""));
   MeasurementSet set;
   set.n_windows = 1;
   set.tokens_scored = 1;
@@ -84,6 +93,13 @@ const Profile& ProfileOf(int n_layer) {
 std::unique_ptr<Policy> MakePolicy(const std::string& name, const Profile& profile) {
   if (name == "data-free") {
     auto policy = WithPredictedLoss(std::make_unique<DataFreePolicy>(), profile);
+    ESPALIER_CHECK(policy.ok());
+    return std::move(*policy);
+  }
+  if (name == kPaperAgent || name == kSharedAgent) {
+    auto agent = MakeRapPolicy(name == kPaperAgent ? "rap-paper" : "rap-measured", profile, 1);
+    ESPALIER_CHECK(agent.ok());
+    auto policy = WithPredictedLoss(std::move(*agent), profile);
     ESPALIER_CHECK(policy.ok());
     return std::move(*policy);
   }
@@ -134,7 +150,7 @@ void Decide(benchmark::State& state, const std::string& name) {
 
 const bool kRegistered = [] {
   std::vector<std::string> names = ProfilePolicyNames();
-  names.emplace_back("data-free");
+  names.insert(names.end(), {"data-free", kPaperAgent, kSharedAgent});
   for (const std::string& name : names) {
     // Enough decisions for a 99th percentile.
     benchmark::RegisterBenchmark(("Decide/" + name).c_str(), Decide, name)

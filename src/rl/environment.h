@@ -1,0 +1,80 @@
+// RAP's decision process (arXiv 2505.17138) in Gymnasium's words: an episode is one request under one limit. It begins
+// with the dense plan; every action drops one more block, or stops; it ends as soon as the plan fits.
+//
+// Differences from the paper, where it is silent or contradicts itself:
+//  * dropped blocks have importance 0 in the state, which has no mask of what is kept;
+//  * STOP is masked until the plan fits: an episode that stops before has no plan to serve. Where an episode ends as
+//    soon as the plan fits (the default), STOP is therefore never taken;
+//  * footprints are those of the engine (model/footprint.h): embeddings, compute buffers, grouped KV heads and staging
+//    count.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/status.h"
+#include "model/plan.h"
+#include "policy/policy.h"
+#include "rl/reward.h"
+#include "rl/state.h"
+
+namespace espalier {
+
+// What reset() and step() return: observation, reward, terminated, truncated.
+struct EnvironmentStep {
+  State state;
+  double reward = 0;
+  bool terminated = false;  // the plan fits, STOP was taken, or nothing is left to drop
+  bool truncated = false;   // never: an episode has at most as many steps as the model has blocks
+};
+
+struct EnvironmentOptions {
+  StateKind state = StateKind::kPaper;
+  bool ends_when_it_fits = true;  // false: the agent may go on dropping, and says STOP
+};
+
+// Thread rule: one thread at a time.
+class PruningEnvironment {
+ public:
+  // `importance`: by block, as GSI scores it. `reward` must outlive the environment.
+  // REQUIRES: as many of them as the tasks' models have blocks.
+  PruningEnvironment(EnvironmentOptions options, std::vector<double> importance, Reward* reward);
+
+  int n_action() const { return n_block_ + 1; }
+  int stop_action() const { return n_block_; }
+
+  // Starts an episode. `task` and the memory model it points to must outlive it. An episode whose dense plan fits is
+  // terminated at once.
+  EnvironmentStep Reset(const Observation& task);
+  // Drops block `action`, or stops. REQUIRES: an episode under way, and an action that is allowed.
+  Result<EnvironmentStep> Step(int action);
+
+  // By action: whether it is allowed now. Valid until the next call of Reset or Step.
+  const ActionMask& mask() const { return mask_; }
+  const Plan& plan() const { return plan_; }
+  // Of the plan at the episode's workload.
+  const Footprint& footprint() const { return footprint_; }
+  bool fits() const { return fits_; }
+  // The blocks dropped so far, first to last.
+  const std::vector<BlockId>& dropped() const { return dropped_; }
+
+ private:
+  EnvironmentStep Observe();
+
+  EnvironmentOptions options_;
+  int n_block_;
+  std::vector<double> importance_;
+  Reward* reward_;
+  std::optional<StateEncoder> encoder_;
+  Observation task_;
+  Plan plan_;
+  std::vector<BlockId> dropped_;
+  Footprint footprint_;
+  bool fits_ = false;
+  bool terminated_ = true;
+  ActionMask mask_;
+};
+
+}  // namespace espalier

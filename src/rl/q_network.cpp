@@ -1,0 +1,248 @@
+#include "rl/q_network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+
+namespace espalier {
+namespace {
+
+using Eigen::Index;
+using Eigen::MatrixXf;
+using Eigen::VectorXf;
+
+// One dense layer inside a parameter vector: weights [out x in] by columns, then the bias.
+struct Layer {
+  Index at = 0;
+  Index in = 0;
+  Index out = 0;
+
+  Index size() const { return out * in + out; }
+  Eigen::Map<const MatrixXf> weights(const VectorXf& p) const { return {p.data() + at, out, in}; }
+  Eigen::Map<const VectorXf> bias(const VectorXf& p) const { return {p.data() + at + out * in, out}; }
+
+  MatrixXf Apply(const VectorXf& p, const MatrixXf& x) const {
+    MatrixXf y = weights(p) * x;
+    y.colwise() += bias(p);
+    return y;
+  }
+  // Adds the layer's part of the gradient; returns the gradient at its input.
+  MatrixXf Back(const VectorXf& p, const MatrixXf& x, const MatrixXf& dy, VectorXf* gradient) const {
+    Eigen::Map<MatrixXf>(gradient->data() + at, out, in) += dy * x.transpose();
+    Eigen::Map<VectorXf>(gradient->data() + at + out * in, out) += dy.rowwise().sum();
+    return weights(p).transpose() * dy;
+  }
+};
+
+MatrixXf Relu(MatrixXf x) {
+  x = x.cwiseMax(0.0F);
+  return x;
+}
+// Gradient before the ReLU from that behind it.
+MatrixXf BackRelu(const MatrixXf& y, MatrixXf dy) {
+  dy = (y.array() > 0).select(dy, 0.0F);
+  return dy;
+}
+
+// Layers laid one after the other; He's initialisation (uniform), biases 0.
+class LayerPlan {
+ public:
+  Layer Add(Index in, Index out) {
+    layers_.push_back({size_, in, out});
+    size_ += layers_.back().size();
+    return layers_.back();
+  }
+  Index size() const { return size_; }
+  VectorXf Initial(uint64_t seed) const {
+    VectorXf p = VectorXf::Zero(size_);
+    std::mt19937_64 random(seed);
+    for (const Layer& layer : layers_) {
+      const double bound = std::sqrt(6.0 / static_cast<double>(layer.in));
+      for (Index i = 0; i < layer.in * layer.out; ++i) {
+        const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
+        p[layer.at + i] = static_cast<float>(bound * (2 * uniform - 1));
+      }
+    }
+    return p;
+  }
+
+ private:
+  std::vector<Layer> layers_;
+  Index size_ = 0;
+};
+
+class PaperNetwork final : public QNetwork {
+ public:
+  explicit PaperNetwork(int n_block) {
+    constexpr Index kHidden = 128;
+    hidden_ = plan_.Add(StateSize(StateKind::kPaper, n_block), kHidden);
+    output_ = plan_.Add(kHidden, n_block + 1);
+  }
+  void Initialise(uint64_t seed) { parameters_ = plan_.Initial(seed); }
+
+  StateKind kind() const override { return StateKind::kPaper; }
+  Index n_parameter() const override { return plan_.size(); }
+  std::unique_ptr<QNetwork> Clone() const override { return std::make_unique<PaperNetwork>(*this); }
+
+ protected:
+  MatrixXf Run(const MatrixXf& states, const Derivative& derivative, VectorXf* gradient) const override {
+    const MatrixXf hidden = Relu(hidden_.Apply(parameters_, states));
+    MatrixXf values = output_.Apply(parameters_, hidden);
+    if (derivative) {
+      const MatrixXf back = output_.Back(parameters_, hidden, derivative(values), gradient);
+      hidden_.Back(parameters_, states, BackRelu(hidden, back), gradient);
+    }
+    return values;
+  }
+
+ private:
+  LayerPlan plan_;
+  Layer hidden_;
+  Layer output_;
+};
+
+// What all blocks of a state have in common enters once per state, not once per block: most of the work is by block.
+class SharedNetwork final : public QNetwork {
+ public:
+  SharedNetwork() {
+    constexpr Index kCode = 32;
+    constexpr Index kHidden = 32;
+    encode_block_ = plan_.Add(kBlockFeatures, kCode);
+    encode_global_ = plan_.Add(kGlobalFeatures, kCode);
+    encode_2_ = plan_.Add(kCode, kCode);
+    head_block_ = plan_.Add(kCode, kHidden);
+    head_context_ = plan_.Add(kCode + kGlobalFeatures, kHidden);
+    head_2_ = plan_.Add(kHidden, 1);
+    stop_1_ = plan_.Add(kCode + kGlobalFeatures, kHidden);
+    stop_2_ = plan_.Add(kHidden, 1);
+  }
+  void Initialise(uint64_t seed) { parameters_ = plan_.Initial(seed); }
+
+  StateKind kind() const override { return StateKind::kShared; }
+  Index n_parameter() const override { return plan_.size(); }
+  std::unique_ptr<QNetwork> Clone() const override { return std::make_unique<SharedNetwork>(*this); }
+
+ protected:
+  MatrixXf Run(const MatrixXf& states, const Derivative& derivative, VectorXf* gradient) const override {
+    const Index batch = states.cols();
+    const Index n_block = (states.rows() - kGlobalFeatures) / kBlockFeatures;
+    const VectorXf& p = parameters_;
+    // Block b of state s is column s * n_block + b.
+    const MatrixXf globals = states.topRows(kGlobalFeatures);
+    MatrixXf x(kBlockFeatures, batch * n_block);
+    for (Index s = 0; s < batch; ++s) {
+      x.middleCols(s * n_block, n_block) =
+          Eigen::Map<const MatrixXf>(states.col(s).data() + kGlobalFeatures, kBlockFeatures, n_block);
+    }
+    const MatrixXf code_1 = Relu(PlusByState(encode_block_.Apply(p, x), encode_global_.Apply(p, globals)));
+    const MatrixXf code = Relu(encode_2_.Apply(p, code_1));
+    const Index n_code = code.rows();
+    MatrixXf context(n_code + kGlobalFeatures, batch);  // mean code, and the globals again
+    context.topRows(n_code) = SumByState(code, batch) / static_cast<float>(n_block);
+    context.bottomRows(kGlobalFeatures) = globals;
+    const MatrixXf head = Relu(PlusByState(head_block_.Apply(p, code), head_context_.Apply(p, context)));
+    const MatrixXf drop = head_2_.Apply(p, head);
+    const MatrixXf stop_hidden = Relu(stop_1_.Apply(p, context));
+    MatrixXf values(n_block + 1, batch);
+    values.topRows(n_block) = Eigen::Map<const MatrixXf>(drop.data(), n_block, batch);
+    values.bottomRows(1) = stop_2_.Apply(p, stop_hidden);
+    if (!derivative) {
+      return values;
+    }
+
+    const MatrixXf dvalues = derivative(values);
+    const MatrixXf dstop = dvalues.bottomRows(1);
+    MatrixXf dcontext =
+        stop_1_.Back(p, context, BackRelu(stop_hidden, stop_2_.Back(p, stop_hidden, dstop, gradient)), gradient);
+    const MatrixXf ddrop_by_state = dvalues.topRows(n_block);
+    const MatrixXf ddrop = Eigen::Map<const MatrixXf>(ddrop_by_state.data(), 1, batch * n_block);
+    const MatrixXf dhead = BackRelu(head, head_2_.Back(p, head, ddrop, gradient));
+    dcontext += head_context_.Back(p, context, SumByState(dhead, batch), gradient);
+    const MatrixXf dcode =
+        PlusByState(head_block_.Back(p, code, dhead, gradient), dcontext.topRows(n_code) / static_cast<float>(n_block));
+    const MatrixXf dcode_1 = BackRelu(code_1, encode_2_.Back(p, code_1, BackRelu(code, dcode), gradient));
+    encode_global_.Back(p, globals, SumByState(dcode_1, batch), gradient);
+    encode_block_.Back(p, x, dcode_1, gradient);
+    return values;
+  }
+
+ private:
+  // Adds column s of `by_state` to all of the columns of state s.
+  static MatrixXf PlusByState(MatrixXf by_block, const MatrixXf& by_state) {
+    const Index n_block = by_block.cols() / by_state.cols();
+    for (Index s = 0; s < by_state.cols(); ++s) {
+      by_block.middleCols(s * n_block, n_block).colwise() += by_state.col(s);
+    }
+    return by_block;
+  }
+  static MatrixXf SumByState(const MatrixXf& by_block, Index batch) {
+    const Index n_block = by_block.cols() / batch;
+    MatrixXf sums(by_block.rows(), batch);
+    for (Index s = 0; s < batch; ++s) {
+      sums.col(s) = by_block.middleCols(s * n_block, n_block).rowwise().sum();
+    }
+    return sums;
+  }
+
+  LayerPlan plan_;
+  Layer encode_block_, encode_global_, encode_2_, head_block_, head_context_, head_2_, stop_1_, stop_2_;
+};
+
+}  // namespace
+
+MatrixXf QNetwork::RunInParts(const MatrixXf& states, const LossGradient* loss_gradient, VectorXf* gradient) const {
+  // What lies between the layers stays in the cache, and is too small to be asked of the system every time.
+  constexpr Index kStatesAtOnce = 4;
+  MatrixXf values;
+  for (Index first = 0; first < states.cols(); first += kStatesAtOnce) {
+    const Index n = std::min(kStatesAtOnce, states.cols() - first);
+    Derivative derivative;
+    if (loss_gradient != nullptr) {
+      derivative = [&](const MatrixXf& part) { return (*loss_gradient)(first, part); };
+    }
+    const MatrixXf part = Run(states.middleCols(first, n), derivative, gradient);
+    if (first == 0) {
+      values.resize(part.rows(), states.cols());
+    }
+    values.middleCols(first, n) = part;
+  }
+  return values;
+}
+
+void QNetwork::set_parameters(VectorXf parameters) {
+  ESPALIER_CHECK(parameters.size() == n_parameter());
+  parameters_ = std::move(parameters);
+}
+
+std::unique_ptr<QNetwork> MakePaperNetwork(int n_block, uint64_t seed) {
+  auto network = std::make_unique<PaperNetwork>(n_block);
+  network->Initialise(seed);
+  return network;
+}
+
+std::unique_ptr<QNetwork> MakeSharedNetwork(uint64_t seed) {
+  auto network = std::make_unique<SharedNetwork>();
+  network->Initialise(seed);
+  return network;
+}
+
+std::unique_ptr<QNetwork> MakeQNetwork(StateKind kind, int n_block, uint64_t seed) {
+  return kind == StateKind::kPaper ? MakePaperNetwork(n_block, seed) : MakeSharedNetwork(seed);
+}
+
+int MaskedArgmax(const Eigen::Ref<const VectorXf>& values, const ActionMask& mask) {
+  int best = -1;
+  for (int a = 0; a < static_cast<int>(mask.size()); ++a) {
+    if (mask[static_cast<size_t>(a)] != 0 && (best < 0 || values[a] > values[best])) {
+      best = a;
+    }
+  }
+  ESPALIER_CHECK(best >= 0);
+  return best;
+}
+
+}  // namespace espalier

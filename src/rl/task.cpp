@@ -1,0 +1,64 @@
+#include "rl/task.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "model/footprint.h"
+
+namespace espalier {
+namespace {
+
+// In [0, 1), the same with every standard library, unlike std::uniform_real_distribution.
+double Uniform(std::mt19937_64* random) { return static_cast<double>((*random)() >> 11) * 0x1p-53; }
+
+uint64_t PeakOf(const Observation& task, const Plan& plan) {
+  return task.process_bytes + FootprintOf(task, plan).peak_bytes();
+}
+
+}  // namespace
+
+std::vector<double> BytesByBlock(const Observation& task) {
+  const MemoryModel& memory = *task.memory;
+  std::vector<double> bytes;
+  for (size_t b = 0; b < memory.block_bytes.size(); ++b) {
+    const bool attention = BlockId{static_cast<int>(b)}.is_attention();
+    const uint64_t kv = attention ? KvBytes(memory.kv, task.workload.kv_cells) : 0;
+    bytes.push_back(static_cast<double>(memory.block_bytes[b] + kv));
+  }
+  return bytes;
+}
+
+Task DrawTask(const MemoryModel& memory, uint64_t process_bytes, const TaskDistribution& distribution,
+              std::mt19937_64* random) {
+  uint64_t weights = memory.global_bytes;
+  for (const uint64_t bytes : memory.block_bytes) {
+    weights += bytes;
+  }
+  constexpr std::array<int, 5> kSequences = {1, 2, 4, 8, 16};
+  const int n_sequences = kSequences[(*random)() % kSequences.size()];
+  const double spread = distribution.most_kv_to_weights / distribution.least_kv_to_weights;
+  const double ratio = distribution.least_kv_to_weights * std::pow(spread, Uniform(random));
+  const double per_cell =
+      static_cast<double>(memory.kv.bytes_per_cell()) * static_cast<double>(memory.block_bytes.size()) / 2;
+  const double tokens = ratio * static_cast<double>(weights) / per_cell / n_sequences;
+
+  Observation task;
+  task.workload = Workload::Uniform(n_sequences, std::max<int64_t>(1, std::llround(tokens)));
+  auto sized = std::make_shared<MemoryModel>(memory);
+  sized->kv.capacity = task.workload.kv_cells;
+  task.memory = sized.get();
+  task.process_bytes = process_bytes;
+  Plan nothing = Plan::Dense(task.n_layer());
+  for (int b = 0; b < nothing.n_block(); ++b) {
+    nothing.Drop({b});
+  }
+  const double share =
+      distribution.least_budget + (distribution.most_budget - distribution.least_budget) * Uniform(random);
+  const double dense_peak = static_cast<double>(PeakOf(task, Plan::Dense(task.n_layer())));
+  task.limit_bytes = std::max(static_cast<uint64_t>(share * dense_peak), PeakOf(task, nothing));
+  return {std::move(sized), task};
+}
+
+}  // namespace espalier

@@ -1,0 +1,57 @@
+// Training an agent: episodes on tasks drawn from a distribution, epsilon and learning rate falling along the way.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/status.h"
+#include "rl/dqn.h"
+#include "rl/environment.h"
+#include "rl/task.h"
+
+namespace espalier {
+
+struct TrainingOptions {
+  StateKind network = StateKind::kPaper;
+  DqnOptions dqn;
+  TaskDistribution tasks;
+  int64_t episodes = 10000;
+  // Epsilon falls evenly from the first to the last over this share of the episodes, and stays there.
+  double first_epsilon = 1;
+  double last_epsilon = 0.02;
+  double exploring_share = 0.3;
+  // The learning rate falls evenly to this share of itself, from half-way on.
+  double last_learning_rate = 0.05;
+};
+
+// What came out well on the reference models. measured: paid by loss (MeasuredReward), which is not discounted.
+TrainingOptions DefaultTraining(StateKind network, bool measured);
+
+struct TrainingProgress {
+  int64_t episodes = 0;
+  double mean_return = 0;  // discounted, over the episodes since the last call
+  double td_error = 0;     // mean squared, likewise
+  double epsilon = 0;
+};
+
+// What one agent learns from one model. Thread rule: one thread at a time.
+struct TrainingSubject {
+  const MemoryModel* memory = nullptr;  // REQUIRES: outlives the training
+  std::vector<double> importance;       // by block
+};
+
+// Begins with the parameters of `initial` where there is one (of the options' network), else with those of the seed.
+// kAborted once `*stop` is true; what `reward` returns where it fails. `progress` after every hundredth of the
+// episodes. The same options, subject and seed: the same agent.
+Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Reward* reward,
+                                             const TrainingOptions& options, const QNetwork* initial = nullptr,
+                                             const std::atomic<bool>* stop = nullptr,
+                                             const std::function<void(const TrainingProgress&)>& progress = {});
+
+// The discounted return of the agent's episode on `task`, without exploring.
+Result<double> Play(const QNetwork& network, PruningEnvironment* environment, const Observation& task, double gamma);
+
+}  // namespace espalier
