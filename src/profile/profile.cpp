@@ -53,6 +53,17 @@ void Profile::Put(Ranking ranking) {
   }
 }
 
+void Profile::Put(Agent agent) {
+  const auto found = std::find_if(agents.begin(), agents.end(), [&](const Agent& other) {
+    return other.network == agent.network && other.reward == agent.reward && other.seed == agent.seed;
+  });
+  if (found == agents.end()) {
+    agents.push_back(std::move(agent));
+  } else {
+    *found = std::move(agent);
+  }
+}
+
 void Profile::Put(TextSketch text) {
   const auto found = std::find_if(texts.begin(), texts.end(),
                                   [&](const TextSketch& other) { return other.tokens_hash == text.tokens_hash; });

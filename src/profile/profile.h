@@ -27,6 +27,20 @@ struct Ranking {
   friend bool operator==(const Ranking&, const Ranking&) = default;
 };
 
+// A learned policy (rl/): what its network computes with, and what it was taught. A record to keep; rl/ gives it
+// meaning.
+struct Agent {
+  std::string network;            // "paper", "shared"
+  std::string reward;             // "paper", "measured"
+  uint64_t seed = 0;              // agents of one network and reward are told apart by it
+  int64_t state_version = 0;      // of the numbers it sees
+  int64_t episodes = 0;           // it was trained on
+  std::string trained_on = {};    // fingerprint of the model; another one's where it was taken over
+  std::vector<float> parameters;  // of the network
+
+  friend bool operator==(const Agent&, const Agent&) = default;
+};
+
 struct Profile {
   std::string model_fingerprint;  // model/fingerprint.h
   std::string model_name;         // for people
@@ -42,6 +56,7 @@ struct Profile {
   std::vector<Archive> archives;  // at most one per set
   std::string primary_set;        // Key() of the set that policies look plans up in; empty: none
   std::vector<Ranking> rankings;
+  std::vector<Agent> agents;
   std::vector<TextSketch> texts;  // that measurements were made on, one for each tokens_hash
 
   // nullptr where there is none.
@@ -53,6 +68,8 @@ struct Profile {
   const Ranking* FindRanking(std::string_view method, int64_t kv_cells = 0) const;
   // Replaces one of equal method, kv_cells and seed.
   void Put(Ranking ranking);
+  // Replaces one of equal network, reward and seed.
+  void Put(Agent agent);
   // Replaces one of equal tokens_hash.
   void Put(TextSketch text);
 };

@@ -45,7 +45,7 @@ inline Plan PlanOfMask(unsigned mask, int n_layer = 3) {
   return plan;
 }
 
-// Three layers of width 4: two archives, one of them with rows that are not whole; rankings, means, texts.
+// Three layers of width 4: two archives, one of them with rows that are not whole; rankings, means, agents, texts.
 inline Profile SomeProfile() {
   Profile profile;
   profile.model_fingerprint = "00112233445566778899aabbccddeeff";
@@ -74,6 +74,8 @@ inline Profile SomeProfile() {
   profile.Put({.method = "gsi", .drop_order = order, .score = {1, 2, 3, 4, 5, 0.1}});
   profile.Put({.method = "density", .kv_cells = 4096, .drop_order = order, .score = {1, 2, 3, 4, 5, 6}});
   profile.Put({.method = "random", .seed = UINT64_MAX, .drop_order = order});
+  profile.Put(Agent{"shared", "measured", UINT64_MAX, 1, 4000, profile.model_fingerprint, {0.25F, -3, 1e30F}});
+  profile.Put(Agent{"paper", "paper", 1, 1, 0, "another model's", {7}});
   profile.Put(TextSketch{"a book.txt", SomeSet().tokens_hash, {1, 5, UINT64_MAX}});
   profile.Put(TextSketch{"tiny", "11", {}});
   return profile;
@@ -112,7 +114,7 @@ inline bool SameProfile(const Profile& a, const Profile& b) {
   return a.model_fingerprint == b.model_fingerprint && a.model_name == b.model_name &&
          a.quantization == b.quantization && a.n_layer == b.n_layer && a.n_embd == b.n_embd &&
          a.ablation == b.ablation && a.means == b.means && a.statistics_set == b.statistics_set &&
-         a.primary_set == b.primary_set && a.rankings == b.rankings && a.texts == b.texts;
+         a.primary_set == b.primary_set && a.rankings == b.rankings && a.agents == b.agents && a.texts == b.texts;
 }
 
 // Everything in `part` is in `whole` as it is there: windows may be missing at the end of rows, other things entirely.
@@ -126,6 +128,9 @@ inline void ExpectPartOf(const Profile& part, const Profile& whole) {
   EXPECT_TRUE(part.means.empty() || part.means == whole.means);
   for (const Ranking& ranking : part.rankings) {
     EXPECT_NE(std::find(whole.rankings.begin(), whole.rankings.end(), ranking), whole.rankings.end());
+  }
+  for (const Agent& agent : part.agents) {
+    EXPECT_NE(std::find(whole.agents.begin(), whole.agents.end(), agent), whole.agents.end());
   }
   for (const TextSketch& text : part.texts) {
     EXPECT_NE(std::find(whole.texts.begin(), whole.texts.end(), text), whole.texts.end());

@@ -108,7 +108,8 @@ TEST_F(ProfileFormat, EveryFlippedBitIsFoundAndCostsNoMoreThanItsSection) {
     ASSERT_TRUE(read.ok()) << at << ": " << read.status().message();
     ExpectPartOf(*read, profile);
     const size_t lost = CountRows(profile) - CountRows(*read) + (profile.rankings.size() - read->rankings.size()) +
-                        (profile.texts.size() - read->texts.size()) + (profile.means == read->means ? 0 : 1);
+                        (profile.texts.size() - read->texts.size()) + (profile.agents.size() - read->agents.size()) +
+                        (profile.means == read->means ? 0 : 1);
     ASSERT_LE(lost, 2u) << "at byte " << at;  // two rows share a bound between them
     // Only padding goes unnoticed.
     ASSERT_TRUE(!notes.empty() || (content[at] == '\0' && SameProfile(*read, profile))) << "at byte " << at;

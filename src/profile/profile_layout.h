@@ -33,6 +33,8 @@ inline constexpr size_t kCopyFooterBytes = 8 + kCopyMagicBytes;
 inline constexpr uint32_t kMaxArchives = 256;
 inline constexpr uint32_t kMaxRankings = 1024;
 inline constexpr uint32_t kMaxTexts = 1024;
+inline constexpr uint32_t kMaxAgents = 1024;
+inline constexpr size_t kMaxAgentParameters = size_t{1} << 24;
 inline constexpr int kMaxLayers = 512;
 inline constexpr int64_t kMaxEmbedding = 1 << 20;
 

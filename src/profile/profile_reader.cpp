@@ -33,6 +33,9 @@ class Decoder {
     NoteDamageOfFile();
     ReadAll("rankings", kMaxRankings, &Decoder::ReadRanking);
     ReadAll("texts", kMaxTexts, &Decoder::ReadText);
+    if (gguf_.FindEntry("espalier.agents") != nullptr) {  // profiles of before there were any have no such key
+      ReadAll("agents", kMaxAgents, &Decoder::ReadAgent);
+    }
     ReadMeans();
     ReadAll("archives", kMaxArchives, &Decoder::ReadArchive);
     return std::move(profile_);
@@ -45,6 +48,7 @@ class Decoder {
   void ReadAll(const char* what, uint32_t most, Status (Decoder::*read)(const std::string&));
   Status ReadRanking(const std::string& index);
   Status ReadText(const std::string& index);
+  Status ReadAgent(const std::string& index);
   void ReadMeans();
   Status ReadMeansSection(const TensorInfo& tensor);
   Status ReadArchive(const std::string& index);
@@ -55,6 +59,7 @@ class Decoder {
   // The same, all of it.
   Result<Bytes> WholeData(const std::string& name, ggml_type type, std::array<int64_t, 2> ne) const;
   Result<std::string> Text(const std::string& key) const;  // without NUL, which could not be written again
+  Result<uint64_t> Natural(const std::string& key) const;  // of 64 bits
   Status CheckSum(const std::string& key, std::initializer_list<Bytes> sections) const;
 
   template <class... Args>
@@ -153,6 +158,14 @@ Result<std::string> Decoder::Text(const std::string& key) const {
   return text;
 }
 
+Result<uint64_t> Decoder::Natural(const std::string& key) const {
+  const GgufEntry* entry = gguf_.FindEntry(key);
+  if (entry == nullptr || !std::holds_alternative<uint64_t>(entry->value)) {
+    return Bad(fmt::format("key {}: expected a natural number", Quote(key)));
+  }
+  return std::get<uint64_t>(entry->value);
+}
+
 Status Decoder::CheckSum(const std::string& key, std::initializer_list<Bytes> sections) const {
   ESPALIER_ASSIGN_OR_RETURN(const std::string expected, Text(key));
   uint64_t hash = 0;
@@ -172,11 +185,7 @@ Status Decoder::ReadRanking(const std::string& index) {
   Ranking ranking;
   ESPALIER_ASSIGN_OR_RETURN(ranking.method, Text(prefix + "method"));
   ESPALIER_ASSIGN_OR_RETURN(ranking.kv_cells, gguf_.Integer(prefix + "kv_cells", 0, INT64_MAX));
-  const GgufEntry* seed = gguf_.FindEntry(prefix + "seed");
-  if (seed == nullptr || !std::holds_alternative<uint64_t>(seed->value)) {
-    return Bad(fmt::format("key {}: expected a natural number", Quote(prefix + "seed")));
-  }
-  ranking.seed = std::get<uint64_t>(seed->value);
+  ESPALIER_ASSIGN_OR_RETURN(ranking.seed, Natural(prefix + "seed"));
   ESPALIER_ASSIGN_OR_RETURN(const Bytes order, WholeData(data + "drop_order", GGML_TYPE_I32, {n_block, 1}));
   Bytes score;
   if (gguf_.FindTensor(data + "score") != nullptr) {
@@ -216,6 +225,30 @@ Status Decoder::ReadText(const std::string& index) {
     std::sort(text.runs.begin(), text.runs.end());
   }
   profile_.Put(std::move(text));
+  return Status::Ok();
+}
+
+Status Decoder::ReadAgent(const std::string& index) {
+  const std::string prefix = "espalier.agent." + index + ".";
+  Agent agent;
+  ESPALIER_ASSIGN_OR_RETURN(agent.network, Text(prefix + "network"));
+  ESPALIER_ASSIGN_OR_RETURN(agent.reward, Text(prefix + "reward"));
+  ESPALIER_ASSIGN_OR_RETURN(agent.seed, Natural(prefix + "seed"));
+  ESPALIER_ASSIGN_OR_RETURN(agent.state_version, gguf_.Integer(prefix + "state_version", 0, INT32_MAX));
+  ESPALIER_ASSIGN_OR_RETURN(agent.episodes, gguf_.Integer(prefix + "episodes", 0, INT64_MAX));
+  ESPALIER_ASSIGN_OR_RETURN(agent.trained_on, Text(prefix + "trained_on"));
+  ESPALIER_ASSIGN_OR_RETURN(const Bytes data, WholeData("agent." + index + ".parameters", GGML_TYPE_F32, {0, 1}));
+  ESPALIER_RETURN_IF_ERROR(CheckSum(prefix + "xxh3", {data}));
+  if (data.empty() || data.size() / sizeof(float) > kMaxAgentParameters) {
+    return Bad(fmt::format("agent's parameters: expected 1 to {}, found {}", kMaxAgentParameters,
+                           data.size() / sizeof(float)));
+  }
+  agent.parameters.resize(data.size() / sizeof(float));
+  std::memcpy(agent.parameters.data(), data.data(), data.size());
+  if (!std::all_of(agent.parameters.begin(), agent.parameters.end(), [](float p) { return std::isfinite(p); })) {
+    return Bad("agent's parameters: expected finite values");
+  }
+  profile_.Put(std::move(agent));
   return Status::Ok();
 }
 

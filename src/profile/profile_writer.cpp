@@ -52,10 +52,17 @@ Status CheckProfile(const Profile& profile) {
                                     kMaxEmbedding, profile.n_layer, profile.n_embd));
   }
   if (profile.archives.size() > kMaxArchives || profile.rankings.size() > kMaxRankings ||
-      profile.texts.size() > kMaxTexts) {
-    return Inconsistent(fmt::format("expected at most {} archives, {} rankings and {} texts, found {}, {} and {}",
-                                    kMaxArchives, kMaxRankings, kMaxTexts, profile.archives.size(),
-                                    profile.rankings.size(), profile.texts.size()));
+      profile.texts.size() > kMaxTexts || profile.agents.size() > kMaxAgents) {
+    return Inconsistent(
+        fmt::format("expected at most {} archives, {} rankings, {} texts and {} agents, found {}, {}, {} and {}",
+                    kMaxArchives, kMaxRankings, kMaxTexts, kMaxAgents, profile.archives.size(), profile.rankings.size(),
+                    profile.texts.size(), profile.agents.size()));
+  }
+  for (const Agent& agent : profile.agents) {
+    if (agent.parameters.empty() || agent.parameters.size() > kMaxAgentParameters) {
+      return Inconsistent(fmt::format("agent {}/{}: expected 1 to {} parameters, found {}", Quote(agent.network),
+                                      Quote(agent.reward), kMaxAgentParameters, agent.parameters.size()));
+    }
   }
   const int n_block = 2 * profile.n_layer;
   if (!profile.means.empty() &&
@@ -116,6 +123,7 @@ class Encoder {
   void SetModel(GgufHeader& header) const;
   void SetRanking(GgufHeader& header, size_t index) const;
   void SetText(GgufHeader& header, size_t index) const;
+  void SetAgent(GgufHeader& header, size_t index) const;
   void SetArchive(GgufHeader& header, size_t index) const;
   // Over all sections whose names begin with `prefix`, one behind the other.
   std::string SectionChecksum(const std::string& prefix) const;
@@ -133,6 +141,11 @@ void Encoder::AddSections() {
     if (const auto& runs = profile_.texts[i].runs; !runs.empty()) {
       Add<uint64_t>(fmt::format("text.{}.runs", i), GGML_TYPE_I64, {static_cast<int64_t>(runs.size())}, runs);
     }
+  }
+  for (size_t i = 0; i < profile_.agents.size(); ++i) {
+    const auto& parameters = profile_.agents[i].parameters;
+    Add<float>(fmt::format("agent.{}.parameters", i), GGML_TYPE_F32, {static_cast<int64_t>(parameters.size())},
+               parameters);
   }
   if (!profile_.means.empty()) {
     Add<float>("means", GGML_TYPE_F32, {profile_.n_embd, 2 * profile_.n_layer}, profile_.means.values);
@@ -205,6 +218,10 @@ std::vector<std::byte> Encoder::Header(uint64_t copy_bytes) const {
   for (size_t i = 0; i < profile_.texts.size(); ++i) {
     SetText(header, i);
   }
+  header.SetUint32("espalier.agents", static_cast<uint32_t>(profile_.agents.size()));
+  for (size_t i = 0; i < profile_.agents.size(); ++i) {
+    SetAgent(header, i);
+  }
   header.SetUint32("espalier.archives", static_cast<uint32_t>(profile_.archives.size()));
   for (size_t i = 0; i < profile_.archives.size(); ++i) {
     SetArchive(header, i);
@@ -249,6 +266,18 @@ void Encoder::SetText(GgufHeader& header, size_t index) const {
   header.SetText(prefix + "corpus", text.corpus);
   header.SetText(prefix + "tokens_hash", text.tokens_hash);
   header.SetText(prefix + "xxh3", SectionChecksum(fmt::format("text.{}.", index)));
+}
+
+void Encoder::SetAgent(GgufHeader& header, size_t index) const {
+  const Agent& agent = profile_.agents[index];
+  const std::string prefix = fmt::format("espalier.agent.{}.", index);
+  header.SetText(prefix + "network", agent.network);
+  header.SetText(prefix + "reward", agent.reward);
+  header.SetUint64(prefix + "seed", agent.seed);
+  header.SetInt64(prefix + "state_version", agent.state_version);
+  header.SetInt64(prefix + "episodes", agent.episodes);
+  header.SetText(prefix + "trained_on", agent.trained_on);
+  header.SetText(prefix + "xxh3", SectionChecksum(fmt::format("agent.{}.", index)));
 }
 
 void Encoder::SetArchive(GgufHeader& header, size_t index) const {
