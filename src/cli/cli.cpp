@@ -63,6 +63,7 @@ int RunEspalier(int argc, char** argv) {
   AddEvalCommand(app, commands);
   AddRankCommand(app, commands);
   AddCompareCommand(app, commands);
+  AddTrainCommand(app, commands);
   AddBenchCommand(app, commands);
   AddGenerateModelCommand(app, commands);
   try {

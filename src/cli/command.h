@@ -22,6 +22,7 @@ void AddMemoryCommand(CLI::App& app, std::vector<Command>& commands);
 void AddEvalCommand(CLI::App& app, std::vector<Command>& commands);
 void AddRankCommand(CLI::App& app, std::vector<Command>& commands);
 void AddCompareCommand(CLI::App& app, std::vector<Command>& commands);
+void AddTrainCommand(CLI::App& app, std::vector<Command>& commands);
 void AddBenchCommand(CLI::App& app, std::vector<Command>& commands);
 void AddGenerateModelCommand(CLI::App& app, std::vector<Command>& commands);
 

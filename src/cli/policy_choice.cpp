@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/terminal.h"
+#include "control/policy_factory.h"
 #include "model/quote.h"
 #include "policy/data_free.h"
 #include "policy/static_plan.h"
@@ -22,7 +23,7 @@ constexpr const char* kTable = "table";
 
 // What --policy takes: those that need a profile, the default first, then the others.
 std::vector<std::string> PolicyNames() {
-  std::vector<std::string> names = ProfilePolicyNames();
+  std::vector<std::string> names = AllProfilePolicyNames();
   names.insert(names.end(), {kDataFree, kStatic});
   return names;
 }
@@ -182,7 +183,7 @@ Result<std::unique_ptr<Policy>> ChoosePolicy(const PolicyFlags& flags, const Pro
     }
   }
   if (needs_profile) {
-    auto policy = MakeProfilePolicy(name, *profile.profile, options);
+    auto policy = MakePolicy(name, *profile.profile, options);
     if (policy.ok() || !flags.policy.empty() || !profile.found_beside_model) {
       return policy;
     }

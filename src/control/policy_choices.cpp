@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/stopwatch.h"
+#include "control/policy_factory.h"
 #include "policy/data_free.h"
 
 namespace espalier {
@@ -15,9 +16,17 @@ namespace {
 
 constexpr std::string_view kRandom = "random";
 
-// Seeds of the orders that the profile has for `name`.
+constexpr std::string_view kRap = "rap";  // one of its two: they take part under their own names
+constexpr std::string_view kRapPrefix = "rap-";
+
+// Seeds of the orders or agents that the profile has for `name`.
 std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
   std::set<uint64_t> seeds;
+  for (const Agent& agent : profile.agents) {
+    if (name.starts_with(kRapPrefix) && name.substr(kRapPrefix.size()) == agent.reward) {
+      seeds.insert(agent.seed);
+    }
+  }
   for (const Ranking& ranking : profile.rankings) {
     if (name == kRandom && ranking.method == kRandom) {
       seeds.insert(ranking.seed);
@@ -33,12 +42,15 @@ std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
 
 Lineup MakeLineup(const Profile& profile, const ProfilePolicyOptions& options) {
   Lineup lineup;
-  for (const std::string& name : ProfilePolicyNames()) {
+  for (const std::string& name : AllProfilePolicyNames()) {
+    if (name == kRap) {
+      continue;
+    }
     Contestant contestant = {name, {}};
     for (const uint64_t seed : SeedsOf(profile, name)) {
       ProfilePolicyOptions seeded = options;
       seeded.seed = seed;
-      auto policy = MakeProfilePolicy(name, profile, seeded);
+      auto policy = MakePolicy(name, profile, seeded);
       if (policy.ok()) {
         contestant.instances.push_back(std::move(*policy));
       } else {

@@ -14,7 +14,8 @@
 
 namespace espalier {
 
-// A policy that takes part. `random` takes part with each of the profile's random orders, all others once.
+// A policy that takes part. `random` takes part with each of the profile's random orders, those of
+// RAP with each agent, all others once.
 struct Contestant {
   std::string name;
   std::vector<std::unique_ptr<Policy>> instances;
@@ -25,8 +26,8 @@ struct Lineup {
   std::vector<std::string> missing;  // "density: the profile has no ...": why a policy does not take part
 };
 
-// Every policy of ProfilePolicyNames() for which the profile has what it needs, and data-free, with `options` (but for
-// the seed). They hold nothing of the profile.
+// Every policy of AllProfilePolicyNames() for which the profile has what it needs (but "rap", which is one of its
+// kinds), and data-free, with `options` (but for the seed). They hold nothing of the profile.
 Lineup MakeLineup(const Profile& profile, const ProfilePolicyOptions& options = {});
 
 // A scenario, and what is known about memory at its workload.
