@@ -14,11 +14,7 @@ namespace {
 TEST(RapEnvironment, BytesAreThoseTheEngineHoldsAlongRandomEpisodes) {
   RandomModelOptions shape;
   shape.n_layer = 6;
-  shape.n_embd = 256;
-  shape.n_ff = 768;
-  shape.n_head = 4;
   shape.n_head_kv = 2;
-  shape.n_vocab = 512;
   shape.n_ctx = 1024;
   const auto model = OpenOrFail(RandomModel("rap-environment", shape));
   EngineOptions options;

@@ -6,7 +6,10 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
+#include <random>
 #include <utility>
+#include <vector>
 
 #include "base/stopwatch.h"
 #include "policy/loss_table.h"
@@ -25,6 +28,10 @@ class RapTraining {
   RapTraining(const MemoryModel& memory, const RapTrainingOptions& options, Profile* profile, PlanEvaluator* evaluator)
       : memory_(memory), options_(options), profile_(profile), evaluator_(evaluator) {
     subject_.memory = &memory_;
+    std::mt19937_64 random(kJudgedSeed);
+    for (int i = 0; i < options_.judged_tasks; ++i) {
+      tasks_.push_back(DrawTask(memory_, 0, options_.training.tasks, &random));
+    }
   }
 
   Status Prepare() {
@@ -163,36 +170,33 @@ class RapTraining {
     return Status::Ok();
   }
 
-  std::vector<Task> JudgedTasks() const {
-    std::mt19937_64 random(kJudgedSeed);
-    std::vector<Task> tasks;
-    for (int i = 0; i < options_.judged_tasks; ++i) {
-      tasks.push_back(DrawTask(memory_, 0, options_.training.tasks, &random));
-    }
-    return tasks;
-  }
+  struct Gaps {
+    double mean = 0;
+    double worst = 0;
+  };
 
-  Status Judge() {
-    RapGap gap;
-    gap.episodes = episodes_;
-    double sum = 0;
+  // Of `gap_of(task)` over the judged tasks that have one; 0 where none has.
+  template <class GapOf>
+  Result<Gaps> OverTasks(const GapOf& gap_of) {
+    Gaps gaps;
     int n = 0;
-    for (const Task& task : JudgedTasks()) {
-      ESPALIER_ASSIGN_OR_RETURN(const std::optional<double> one,
-                                options_.reward == "paper" ? PaperGap(task) : MeasuredGap(task));
-      if (one) {
-        sum += *one;
-        gap.worst = n == 0 ? *one : std::max(gap.worst, *one);
+    for (const Task& task : tasks_) {
+      ESPALIER_ASSIGN_OR_RETURN(const std::optional<double> gap, gap_of(task));
+      if (gap) {
+        gaps.mean += *gap;
+        gaps.worst = n == 0 ? *gap : std::max(gaps.worst, *gap);
         ++n;
       }
     }
-    gap.mean = n > 0 ? sum / n : 0;
-    if (options_.reward != "paper") {
-      gap.mean = std::exp(gap.mean) - 1;
-      gap.worst = std::exp(gap.worst) - 1;
-    }
-    gap.seconds = Seconds();
-    report_.gaps.push_back(gap);
+    gaps.mean /= std::max(n, 1);
+    return gaps;
+  }
+
+  Status Judge() {
+    ESPALIER_ASSIGN_OR_RETURN(const Gaps gaps, options_.reward == "paper"
+                                                   ? OverTasks([this](const Task& task) { return PaperGap(task); })
+                                                   : MeasuredGaps(Served()));
+    report_.gaps.push_back({episodes_, Seconds(), gaps.mean, gaps.worst});
     return Status::Ok();
   }
 
@@ -205,9 +209,9 @@ class RapTraining {
     return std::optional<double>(best.value > 0 ? std::optional(1 - value / best.value) : std::nullopt);
   }
 
-  Result<std::optional<double>> MeasuredGap(const Task& task) {
-    const RapPolicy policy("rap", network_->Clone(), subject_.importance);
-    return MeasuredGap(policy, task);
+  Result<Gaps> MeasuredGaps(const Policy& policy) {
+    ESPALIER_ASSIGN_OR_RETURN(const Gaps logs, OverTasks([&](const Task& task) { return MeasuredGap(policy, task); }));
+    return Gaps{std::exp(logs.mean) - 1, std::exp(logs.worst) - 1};
   }
 
   // ln of the loss over the least known. Empty where the dense plan fits, or the policy refuses.
@@ -229,36 +233,24 @@ class RapTraining {
       if (!policy.ok()) {
         continue;  // the profile has no such order
       }
-      RivalGap gap = {.policy = name};
-      int n = 0;
-      for (const Task& task : JudgedTasks()) {
-        ESPALIER_ASSIGN_OR_RETURN(const std::optional<double> one, MeasuredGap(**policy, task));
-        if (one) {
-          gap.mean += *one;
-          gap.worst = n == 0 ? *one : std::max(gap.worst, *one);
-          ++n;
-        }
-      }
-      gap.mean = n > 0 ? std::exp(gap.mean / n) - 1 : 0;
-      gap.worst = std::exp(gap.worst) - 1;
-      report_.rivals.push_back(gap);
+      ESPALIER_ASSIGN_OR_RETURN(const Gaps gaps, MeasuredGaps(**policy));
+      report_.rivals.push_back({name, gaps.mean, gaps.worst});
     }
     return Status::Ok();
   }
 
-  Result<Plan> ServedPlan(const Task& task) const {
-    const RapPolicy policy("rap", network_->Clone(), subject_.importance);
-    ESPALIER_ASSIGN_OR_RETURN(Decision decision, policy.Decide(task.observation));
-    return std::move(decision.plan);
-  }
+  // The agent as it would serve now.
+  RapPolicy Served() const { return {"rap", network_->Clone(), subject_.importance}; }
 
   // The plans that the agent serves most often and nobody has measured. False if there is none.
   template <class Tell>
   Result<bool> MeasureWhatItServes(const Tell& tell) {
     const Stopwatch watch;
+    const RapPolicy agent = Served();
     std::map<std::string, std::pair<int, Plan>> served;
-    for (const Task& task : JudgedTasks()) {
-      ESPALIER_ASSIGN_OR_RETURN(Plan plan, ServedPlan(task));
+    for (const Task& task : tasks_) {
+      ESPALIER_ASSIGN_OR_RETURN(const Decision decision, agent.Decide(task.observation));
+      const Plan& plan = decision.plan;
       if (!plan.dense() && !evaluator_->archive().LossOf(plan)) {
         auto& entry = served.try_emplace(plan.ToText(), 0, plan).first->second;
         ++entry.first;
@@ -287,6 +279,7 @@ class RapTraining {
   Profile* profile_;
   PlanEvaluator* evaluator_;
   TrainingSubject subject_;
+  std::vector<Task> tasks_;  // that agents are judged on
   std::unique_ptr<Reward> reward_;
   std::unique_ptr<LossSurrogate> surrogate_;
   std::unique_ptr<LossTable> table_;

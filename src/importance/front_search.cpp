@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
 #include <set>
 #include <string>
@@ -189,7 +190,7 @@ class Search {
     std::vector<Plan> plans;
     for (const Plan& parent : fronts_.Plans()) {
       for (Plan& plan : NeighboursOf(parent)) {
-        if (seen.insert(plan.ToText()).second && !Known(plan) && KnownWindows(plan) == 0) {
+        if (seen.insert(plan.ToText()).second && !plan.dense() && KnownWindows(plan) == 0) {
           plans.push_back(std::move(plan));
         }
       }

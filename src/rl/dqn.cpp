@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "rl/uniform.h"
+
 namespace espalier {
 namespace {
 
@@ -62,7 +64,7 @@ DqnLearner::DqnLearner(std::unique_ptr<QNetwork> network, const DqnOptions& opti
       random_(options.seed) {}
 
 int DqnLearner::Act(const State& state, const ActionMask& mask, double epsilon) {
-  if (static_cast<double>(random_() >> 11) * 0x1p-53 >= epsilon) {
+  if (Uniform(&random_) >= epsilon) {
     return MaskedArgmax(online_->Forward(state).col(0), mask);
   }
   std::vector<int> allowed;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "rl/uniform.h"
 
 namespace espalier {
 namespace {
@@ -63,8 +64,7 @@ class LayerPlan {
     for (const Layer& layer : layers_) {
       const double bound = std::sqrt(6.0 / static_cast<double>(layer.in));
       for (Index i = 0; i < layer.in * layer.out; ++i) {
-        const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
-        p[layer.at + i] = static_cast<float>(bound * (2 * uniform - 1));
+        p[layer.at + i] = static_cast<float>(bound * (2 * Uniform(&random) - 1));
       }
     }
     return p;

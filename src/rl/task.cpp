@@ -6,12 +6,10 @@
 #include <utility>
 
 #include "model/footprint.h"
+#include "rl/uniform.h"
 
 namespace espalier {
 namespace {
-
-// In [0, 1), the same with every standard library, unlike std::uniform_real_distribution.
-double Uniform(std::mt19937_64* random) { return static_cast<double>((*random)() >> 11) * 0x1p-53; }
 
 uint64_t PeakOf(const Observation& task, const Plan& plan) {
   return task.process_bytes + FootprintOf(task, plan).peak_bytes();
