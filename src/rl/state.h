@@ -5,9 +5,9 @@
 //    logarithms; importance as 1 plus a tenth of its logarithm over the mean, since what matters to a network that
 //    serves one model is whether the block is there. Of the two memories what decides is their difference, in whole
 //    blocks: they enter as the bytes that are still missing, in multiples of an attention block and in multiples of an
-//    FFN block (KV at the request's workload included). With both in plain bytes the same network stays two to four
-//    percent further from the optimum of the paper's own reward.
-//    What the process holds besides counts for neither.
+//    FFN block (KV at the request's workload included). What an action does depends on whether the plan fits
+//    after it, and a network this small does not read that from plain bytes. What the process holds besides counts for
+//    neither.
 //  * shared: the same, and per block a row of features that mean the same in any model: whatever reads them block by
 //    block serves models of any depth.
 #pragma once
