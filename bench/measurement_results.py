@@ -123,7 +123,7 @@ class Work:
 
     def run(self, configuration, command, *arguments):
         kv = [] if configuration.kv == "f16" else ["-ctk", configuration.kv, "-ctv", configuration.kv]
-        line = [command, self.model(configuration), *arguments, *kv, "-t", str(self.options.threads)]
+        line = [*command.split(), self.model(configuration), *arguments, *kv, "-t", str(self.options.threads)]
         say("$ espalier " + " ".join(line))
         start = time.monotonic()
         report = json.loads(output_of([self.options.espalier, *line, "--json"]))

@@ -52,7 +52,7 @@ TEST_F(CliTrain, AddsAnAgentThatDecides) {
   EXPECT_GT(measured["plans_measured"], 0);
   EXPECT_EQ(measured["gaps"][1]["episodes"], 300);
 
-  for (const char* policy : {"rap", "rap-paper", "rap-measured"}) {
+  for (const char* policy : {"rap", "rap-paper", "rap-measured", "rap-exact"}) {
     const json report = Report({"memory", TwinPath(), "--workload", "4x256", "--memory-budget", "75%", "--profile",
                                 profile, "--policy", policy});
     EXPECT_NE(report.dump().find(std::string("\"") + policy + "\""), std::string::npos) << report.dump(1);
@@ -65,6 +65,7 @@ TEST_F(CliTrain, AddsAnAgentThatDecides) {
     ++rows[policy["policy"].get<std::string>()];
   }
   EXPECT_EQ(rows["rap-paper"], 1);
+  EXPECT_EQ(rows["rap-exact"], 1);
   EXPECT_EQ(rows["rap-measured"], 1);
 }
 

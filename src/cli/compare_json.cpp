@@ -81,11 +81,17 @@ Json SummaryJson(const PolicyComparison& comparison) {
     const PolicySummary& policy = comparison.policies[i];
     Json json = {{"policy", policy.name},
                  {"geometric_mean_ratio", ToJson(policy.all)},
+                 {"by_seed", Json::array()},
                  {"by_budget", Json::array()},
                  {"ratio_to_table", ToJson(policy.to_table)},
                  {"refusals", policy.refusals},
                  {"decision_median_ms", policy.decision_median_ms},
                  {"decision_p99_ms", policy.decision_p99_ms}};
+    for (const SeedSummary& seed : policy.seeds) {
+      Json of_seed = ToJson(seed.all);
+      of_seed["seed"] = seed.seed;
+      json["by_seed"].push_back(std::move(of_seed));
+    }
     for (size_t b = 0; b < comparison.budgets.size(); ++b) {
       Json of_budget = ToJson(policy.by_budget[b]);
       of_budget["budget"] = comparison.budgets[b].ToText();

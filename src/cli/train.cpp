@@ -219,10 +219,11 @@ Status RunTrainRap(const TrainRapFlags& o) {
   ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, OpenEvaluator(o, model, store.get()));
   RapTrainingOptions options = OptionsOf(o, network);
   ESPALIER_ASSIGN_OR_RETURN(options.initial, OtherModelsAgent(o));
+  options.keep = [&store] { return store->Save(); };
   auto report = TrainInterruptibly(memory, options, store.get(), evaluator.get());
   ESPALIER_RETURN_IF_ERROR(store->Save());
   if (!report.ok() && report.status().code() == ErrorCode::kAborted) {
-    fmt::print(stderr, "espalier: stopped; the last whole round is in {}, and the same command goes on from there\n",
+    fmt::print(stderr, "espalier: stopped; what it has learned is in {}, and the same command goes on from there\n",
                Printable(path, 4096));
   }
   ESPALIER_RETURN_IF_ERROR(report.status());

@@ -10,20 +10,20 @@
 #include "base/stopwatch.h"
 #include "control/policy_factory.h"
 #include "policy/data_free.h"
+#include "rl/agent.h"
 
 namespace espalier {
 namespace {
 
 constexpr std::string_view kRandom = "random";
 
-constexpr std::string_view kRap = "rap";  // one of its two: they take part under their own names
-constexpr std::string_view kRapPrefix = "rap-";
+constexpr std::string_view kRap = "rap";  // one of its kinds: they take part under their own names
 
-// Seeds of the orders or agents that the profile has for `name`.
+// Seeds of the orders or agents that the profile has for `name`, rising.
 std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
   std::set<uint64_t> seeds;
   for (const Agent& agent : profile.agents) {
-    if (name.starts_with(kRapPrefix) && name.substr(kRapPrefix.size()) == agent.reward) {
+    if (name == PolicyOfReward(agent.reward)) {
       seeds.insert(agent.seed);
     }
   }
@@ -31,9 +31,6 @@ std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
     if (name == kRandom && ranking.method == kRandom) {
       seeds.insert(ranking.seed);
     }
-  }
-  if (seeds.empty()) {
-    seeds.insert(ProfilePolicyOptions().seed);
   }
   return {seeds.begin(), seeds.end()};
 }
@@ -43,16 +40,20 @@ std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
 Lineup MakeLineup(const Profile& profile, const ProfilePolicyOptions& options) {
   Lineup lineup;
   for (const std::string& name : AllProfilePolicyNames()) {
-    if (name == kRap) {
+    if (name == kRap || (name == ExactPaperPolicy::kName && SeedsOf(profile, PolicyOfReward("paper")).empty())) {
       continue;
     }
     Contestant contestant = {name, {}};
-    for (const uint64_t seed : SeedsOf(profile, name)) {
+    const std::vector<uint64_t> seeds = SeedsOf(profile, name);
+    for (const uint64_t seed : seeds.empty() ? std::vector{options.seed} : seeds) {
       ProfilePolicyOptions seeded = options;
       seeded.seed = seed;
       auto policy = MakePolicy(name, profile, seeded);
       if (policy.ok()) {
         contestant.instances.push_back(std::move(*policy));
+        if (!seeds.empty()) {
+          contestant.seeds.push_back(seed);
+        }
       } else {
         lineup.missing.push_back(fmt::format("{}: {}", name, policy.status().message()));
       }

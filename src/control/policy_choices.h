@@ -19,6 +19,7 @@ namespace espalier {
 struct Contestant {
   std::string name;
   std::vector<std::unique_ptr<Policy>> instances;
+  std::vector<uint64_t> seeds = {};  // of the instances; empty where there is nothing random about it
 };
 
 struct Lineup {
@@ -27,7 +28,8 @@ struct Lineup {
 };
 
 // Every policy of AllProfilePolicyNames() for which the profile has what it needs (but "rap", which is one of its
-// kinds), and data-free, with `options` (but for the seed). They hold nothing of the profile.
+// kinds, and "rap-exact" where the profile has no agent to hold it against), and data-free, with `options` (but for the
+// seed). They hold nothing of the profile.
 Lineup MakeLineup(const Profile& profile, const ProfilePolicyOptions& options = {});
 
 // A scenario, and what is known about memory at its workload.

@@ -50,6 +50,14 @@ GeometricMean GeometricMeanOf(std::span<const LogRatio* const> ratios) {
   return {static_cast<int>(ratios.size()), ExpOf(value, std::move(resampled))};
 }
 
+std::vector<const LogRatio*> PointersTo(const std::vector<LogRatio>& ratios) {
+  std::vector<const LogRatio*> pointers;
+  for (const LogRatio& ratio : ratios) {
+    pointers.push_back(&ratio);
+  }
+  return pointers;
+}
+
 // One object for one comparison: holds what the steps share.
 class Comparer {
  public:
@@ -116,6 +124,9 @@ class Comparer {
       std::sort(times[i].begin(), times[i].end());
       PolicySummary summary;
       summary.name = lineup.contestants[i].name;
+      for (const uint64_t seed : lineup.contestants[i].seeds) {
+        summary.seeds.push_back({seed, {}});
+      }
       if (!times[i].empty()) {
         summary.decision_median_ms = Percentile(times[i], 0.5);
         summary.decision_p99_ms = Percentile(times[i], 0.99);
@@ -257,7 +268,22 @@ class Comparer {
     for (const CellResult& cell : result_.cells) {
       summary.refusals += cell.policies[i].refused() ? 1 : 0;
     }
+    for (size_t seed = 0; seed < summary.seeds.size(); ++seed) {
+      summary.seeds[seed].all = RatioOfInstance(i, seed);
+    }
     summary.to_table = AgainstTable(i);
+  }
+
+  // Of policy `i` with one of its instances alone.
+  GeometricMean RatioOfInstance(size_t i, size_t instance) {
+    std::vector<LogRatio> ratios;
+    for (const CellResult& cell : result_.cells) {
+      const auto& decisions = cell.policies[i].choice.decisions;
+      if (cell.best && !cell.cell.dense_fits && !decisions.empty()) {
+        ratios.push_back(RatioOf(Figures(decisions[instance].plan), Figures(cell.best->plan)));
+      }
+    }
+    return GeometricMeanOf(PointersTo(ratios));
   }
 
   std::optional<Interval> AgainstTable(size_t i) const {
@@ -277,11 +303,7 @@ class Comparer {
         ratios.push_back(std::move(ratio));
       }
     }
-    std::vector<const LogRatio*> pointers;
-    for (const LogRatio& ratio : ratios) {
-      pointers.push_back(&ratio);
-    }
-    const GeometricMean mean = GeometricMeanOf(pointers);
+    const GeometricMean mean = GeometricMeanOf(PointersTo(ratios));
     return mean.cells > 0 ? std::optional(mean.ratio) : std::nullopt;
   }
 

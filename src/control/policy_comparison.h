@@ -61,9 +61,16 @@ struct GeometricMean {
   Interval ratio;  // where cells > 0
 };
 
+// One instance of a policy that takes part with several: an order, an agent.
+struct SeedSummary {
+  uint64_t seed = 0;
+  GeometricMean all;
+};
+
 struct PolicySummary {
   std::string name;
   GeometricMean all;
+  std::vector<SeedSummary> seeds;        // each alone
   std::vector<GeometricMean> by_budget;  // in the order of PolicyComparison::budgets
   // Of loss over the loss of `table` in the same cells; empty without `table`.
   std::optional<Interval> to_table;

@@ -105,6 +105,24 @@ TEST(PolicyComparison, APolicyOfSeveralOrdersHasTheirMeanLoss) {
   EXPECT_FALSE(result->policies[0].to_table);
 }
 
+TEST(PolicyComparison, SeedsAreJudgedOneByOneToo) {
+  FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
+  Contestant random = Named("random", {{"a0", "f0"}, {"a1", "f1"}});
+  random.seeds = {3, 8};
+  const auto result =
+      Compare(LineupOf(std::move(random), Named("table", {{"a0", "f0"}})), {kLoose, kTight}, &evaluator);
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  const std::vector<SeedSummary>& seeds = result->policies[0].seeds;
+  ASSERT_EQ(seeds.size(), 2u);
+  EXPECT_EQ(seeds[0].seed, 3u);
+  EXPECT_EQ(seeds[1].seed, 8u);
+  EXPECT_EQ(seeds[1].all.cells, 2);
+  ExpectNear(seeds[0].all.ratio, 1, 1, 1);
+  // 0.4 over 0.2, and 0.8 over 0.25.
+  ExpectNear(seeds[1].all.ratio, std::sqrt(2 * 3.2), std::sqrt(4.0 / 3 * 3.2), std::sqrt(4 * 3.2));
+  EXPECT_TRUE(result->policies[1].seeds.empty());
+}
+
 TEST(PolicyComparison, BestKnownIncludesCandidatesOfTheCalibrationArchive) {
   FunctionEvaluator evaluator(kFakeLayers, 2, TwoWindows());
   Archive calibration(evaluator.set());

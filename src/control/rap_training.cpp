@@ -22,16 +22,15 @@ namespace espalier {
 namespace {
 
 constexpr uint64_t kJudgedSeed = 0x6a756467656dULL;
+constexpr uint64_t kValidationSeed = 0x76616c6964ULL;
 
 class RapTraining {
  public:
   RapTraining(const MemoryModel& memory, const RapTrainingOptions& options, Profile* profile, PlanEvaluator* evaluator)
       : memory_(memory), options_(options), profile_(profile), evaluator_(evaluator) {
     subject_.memory = &memory_;
-    std::mt19937_64 random(kJudgedSeed);
-    for (int i = 0; i < options_.judged_tasks; ++i) {
-      tasks_.push_back(DrawTask(memory_, 0, options_.training.tasks, &random));
-    }
+    judged_ = Draw(kJudgedSeed);
+    validation_ = Draw(kValidationSeed);
   }
 
   Status Prepare() {
@@ -48,22 +47,36 @@ class RapTraining {
 
   Result<RapTrainingReport> Run(const std::atomic<bool>* stop,
                                 const std::function<void(const RapTrainingNews&)>& news) {
-    const int rounds = evaluator_ != nullptr && options_.reward == "measured" && options_.training.episodes > 0
-                           ? std::max(1, options_.rounds)
-                           : 1;
-    for (int round = 0; round < rounds; ++round) {
-      const auto tell = [&](std::string phase, double done, std::string detail) {
+    const int64_t per_round = options_.training.episodes;
+    const int64_t rounds =
+        evaluator_ != nullptr && options_.reward == "measured" && per_round > 0 ? std::max(1, options_.rounds) : 1;
+    // What is left of an interrupted training, where as much was asked for again; else all of it.
+    int64_t done = planned_ > episodes_ ? rounds * per_round - (planned_ - episodes_) : 0;
+    if (done <= 0 || per_round == 0) {
+      done = 0;
+      planned_ = episodes_ + rounds * per_round;
+    }
+    for (int64_t round = per_round > 0 ? done / per_round : 0; round < rounds; ++round) {
+      const int64_t first_episode = per_round > 0 ? done % per_round : 0;
+      done = (round + 1) * per_round;
+      const auto tell = [&](std::string phase, double share, std::string detail) {
         if (news) {
-          news({std::move(phase), (round + done) / rounds, std::move(detail)});
+          news({std::move(phase), (static_cast<double>(round) + share) / static_cast<double>(rounds),
+                std::move(detail)});
         }
       };
-      ESPALIER_RETURN_IF_ERROR(TrainRound(round, stop, tell));
-      ESPALIER_RETURN_IF_ERROR(Judge());
-      if (round + 1 == rounds || TimeIsUp()) {
-        break;
+      if (round > 0 && first_episode == 0) {
+        ESPALIER_ASSIGN_OR_RETURN(const bool learned, MeasureWhatItServes(tell));
+        if (!learned) {
+          planned_ = episodes_;
+          ESPALIER_RETURN_IF_ERROR(Keep(*network_, episodes_));
+          break;
+        }
       }
-      ESPALIER_ASSIGN_OR_RETURN(const bool learned, MeasureWhatItServes(tell));
-      if (!learned) {
+      SetCaution(round + 1 == rounds ? options_.caution : 0);
+      ESPALIER_RETURN_IF_ERROR(TrainRound(round, first_episode, stop, tell));
+      ESPALIER_RETURN_IF_ERROR(Judge());
+      if (TimeIsUp()) {
         break;
       }
     }
@@ -78,6 +91,15 @@ class RapTraining {
   double Seconds() const { return watch_.Milliseconds() / 1000; }
   bool TimeIsUp() const { return options_.minutes > 0 && Seconds() > 60 * options_.minutes; }
 
+  std::vector<Task> Draw(uint64_t seed) const {
+    std::mt19937_64 random(seed);
+    std::vector<Task> tasks;
+    for (int i = 0; i < options_.judged_tasks; ++i) {
+      tasks.push_back(DrawTask(memory_, 0, options_.training.tasks, &random));
+    }
+    return tasks;
+  }
+
   const Archive* archive() const { return evaluator_ != nullptr ? &evaluator_->archive() : ServedArchive(*profile_); }
 
   Status TakeUpAgent() {
@@ -87,6 +109,7 @@ class RapTraining {
       if (agent.network == network && agent.reward == options_.reward && agent.seed == seed) {
         ESPALIER_ASSIGN_OR_RETURN(network_, NetworkOf(agent, 2 * profile_->n_layer));
         episodes_ = agent.episodes;
+        planned_ = agent.planned;
         trained_on_ = agent.trained_on;
       }
     }
@@ -125,10 +148,17 @@ class RapTraining {
     }
     const auto [guess, fresh] = guessed_.try_emplace(plan.ToText(), 0.0);
     if (fresh) {
-      guess->second =
-          std::max(0.0, std::exp(surrogate_->LogMeans(std::span(&plan, 1)).front()) - LossSurrogate::kFloor);
+      const LossSurrogate::Guess at = surrogate_->Predict(plan);
+      guess->second = std::max(0.0, std::exp(at.log_mean + caution_ * at.log_sd) - LossSurrogate::kFloor);
     }
     return guess->second;
+  }
+
+  void SetCaution(double caution) {
+    if (caution != caution_) {
+      caution_ = caution;
+      guessed_.clear();
+    }
   }
 
   // Of a plan in the archive that fits; where there is none every plan is as good.
@@ -137,24 +167,33 @@ class RapTraining {
     return best ? archive()->LossOf(best->plan).value_or(0) : 0;
   }
 
-  void Keep() {
-    profile_->Put(RecordOf(*network_, options_.reward, options_.training.dqn.seed, episodes_, trained_on_));
+  Status Keep(const QNetwork& network, int64_t episodes) {
+    Agent agent = RecordOf(network, options_.reward, options_.training.dqn.seed, episodes, trained_on_);
+    agent.planned = planned_;
+    profile_->Put(std::move(agent));
+    return options_.keep ? options_.keep() : Status::Ok();
   }
 
   template <class Tell>
-  Status TrainRound(int round, const std::atomic<bool>* stop, const Tell& tell) {
+  Status TrainRound(int64_t round, int64_t first_episode, const std::atomic<bool>* stop, const Tell& tell) {
     if (options_.training.episodes == 0) {
-      Keep();
-      return Status::Ok();
+      return Keep(*network_, episodes_);
     }
     const Stopwatch watch;
     TrainingOptions training = options_.training;
-    if (network_ != nullptr) {
+    const int64_t before = episodes_ - first_episode;
+    training.first_episode = first_episode;
+    if (before > 0) {
       // It knows something already: less exploring, and other tasks than last time.
       training.first_epsilon = std::min(training.first_epsilon, 0.3);
     }
+    training.gap = [this](const QNetwork& agent) -> Result<double> {
+      ESPALIER_ASSIGN_OR_RETURN(const Gaps gaps, LogGapsOf(agent, validation_));
+      return gaps.mean;
+    };
     training.dqn.seed = options_.training.dqn.seed + 0x9e3779b97f4a7c15ULL * static_cast<uint64_t>(round + episodes_);
-    const int64_t before = episodes_;
+    trained_on_ = profile_->model_fingerprint;
+    training.checkpoint = [&](const QNetwork& agent, int64_t episodes) { return Keep(agent, before + episodes); };
     auto agent = TrainAgent(subject_, reward_.get(), training, network_.get(), stop, [&](const TrainingProgress& p) {
       report_.curve.push_back(p);
       report_.curve.back().episodes += before;
@@ -164,10 +203,8 @@ class RapTraining {
     report_.episode_seconds += watch.Milliseconds() / 1000;
     ESPALIER_RETURN_IF_ERROR(agent.status());
     network_ = std::move(*agent);
-    episodes_ += training.episodes;
-    trained_on_ = profile_->model_fingerprint;
-    Keep();
-    return Status::Ok();
+    episodes_ = before + training.episodes;
+    return Keep(*network_, episodes_);
   }
 
   struct Gaps {
@@ -175,12 +212,12 @@ class RapTraining {
     double worst = 0;
   };
 
-  // Of `gap_of(task)` over the judged tasks that have one; 0 where none has.
+  // Of `gap_of(task)` over the tasks that have one; 0 where none has.
   template <class GapOf>
-  Result<Gaps> OverTasks(const GapOf& gap_of) {
+  static Result<Gaps> OverTasks(const std::vector<Task>& tasks, const GapOf& gap_of) {
     Gaps gaps;
     int n = 0;
-    for (const Task& task : tasks_) {
+    for (const Task& task : tasks) {
       ESPALIER_ASSIGN_OR_RETURN(const std::optional<double> gap, gap_of(task));
       if (gap) {
         gaps.mean += *gap;
@@ -192,26 +229,32 @@ class RapTraining {
     return gaps;
   }
 
+  // Of the paper's reward the gap itself, of measured losses ln(1 + gap).
+  Result<Gaps> LogGapsOf(const QNetwork& agent, const std::vector<Task>& tasks) {
+    if (options_.reward == "paper") {
+      return OverTasks(tasks, [&](const Task& task) { return PaperGap(agent, task); });
+    }
+    return LogGapsOf(RapPolicy("rap", agent.Clone(), subject_.importance), tasks);
+  }
+  Result<Gaps> LogGapsOf(const Policy& policy, const std::vector<Task>& tasks) {
+    return OverTasks(tasks, [&](const Task& task) { return MeasuredGap(policy, task); });
+  }
+  static Gaps OfRatios(const Gaps& logs) { return {std::exp(logs.mean) - 1, std::exp(logs.worst) - 1}; }
+
   Status Judge() {
-    ESPALIER_ASSIGN_OR_RETURN(const Gaps gaps, options_.reward == "paper"
-                                                   ? OverTasks([this](const Task& task) { return PaperGap(task); })
-                                                   : MeasuredGaps(Served()));
+    ESPALIER_ASSIGN_OR_RETURN(Gaps gaps, LogGapsOf(*network_, judged_));
+    gaps = options_.reward == "paper" ? gaps : OfRatios(gaps);
     report_.gaps.push_back({episodes_, Seconds(), gaps.mean, gaps.worst});
     return Status::Ok();
   }
 
-  Result<std::optional<double>> PaperGap(const Task& task) {
+  Result<std::optional<double>> PaperGap(const QNetwork& agent, const Task& task) {
     const std::vector<double> values = BlockValues(task.observation, subject_.importance);
     const double gamma = options_.training.dqn.gamma;
     ESPALIER_ASSIGN_OR_RETURN(const BestEpisode best, BestAdditiveEpisode(task.observation, values, gamma));
     PruningEnvironment environment({.state = options_.training.network}, subject_.importance, reward_.get());
-    ESPALIER_ASSIGN_OR_RETURN(const double value, Play(*network_, &environment, task.observation, gamma));
+    ESPALIER_ASSIGN_OR_RETURN(const double value, Play(agent, &environment, task.observation, gamma));
     return std::optional<double>(best.value > 0 ? std::optional(1 - value / best.value) : std::nullopt);
-  }
-
-  Result<Gaps> MeasuredGaps(const Policy& policy) {
-    ESPALIER_ASSIGN_OR_RETURN(const Gaps logs, OverTasks([&](const Task& task) { return MeasuredGap(policy, task); }));
-    return Gaps{std::exp(logs.mean) - 1, std::exp(logs.worst) - 1};
   }
 
   // ln of the loss over the least known. Empty where the dense plan fits, or the policy refuses.
@@ -233,22 +276,20 @@ class RapTraining {
       if (!policy.ok()) {
         continue;  // the profile has no such order
       }
-      ESPALIER_ASSIGN_OR_RETURN(const Gaps gaps, MeasuredGaps(**policy));
+      ESPALIER_ASSIGN_OR_RETURN(const Gaps logs, LogGapsOf(**policy, judged_));
+      const Gaps gaps = OfRatios(logs);
       report_.rivals.push_back({name, gaps.mean, gaps.worst});
     }
     return Status::Ok();
   }
 
-  // The agent as it would serve now.
-  RapPolicy Served() const { return {"rap", network_->Clone(), subject_.importance}; }
-
   // The plans that the agent serves most often and nobody has measured. False if there is none.
   template <class Tell>
   Result<bool> MeasureWhatItServes(const Tell& tell) {
     const Stopwatch watch;
-    const RapPolicy agent = Served();
+    const RapPolicy agent("rap", network_->Clone(), subject_.importance);
     std::map<std::string, std::pair<int, Plan>> served;
-    for (const Task& task : tasks_) {
+    for (const Task& task : validation_) {
       ESPALIER_ASSIGN_OR_RETURN(const Decision decision, agent.Decide(task.observation));
       const Plan& plan = decision.plan;
       if (!plan.dense() && !evaluator_->archive().LossOf(plan)) {
@@ -279,13 +320,16 @@ class RapTraining {
   Profile* profile_;
   PlanEvaluator* evaluator_;
   TrainingSubject subject_;
-  std::vector<Task> tasks_;  // that agents are judged on
+  std::vector<Task> judged_;      // that gaps are reported of
+  std::vector<Task> validation_;  // that agents are chosen by, and from which plans to measure come
   std::unique_ptr<Reward> reward_;
   std::unique_ptr<LossSurrogate> surrogate_;
   std::unique_ptr<LossTable> table_;
+  double caution_ = 0;
   std::map<std::string, double> guessed_;
   std::unique_ptr<QNetwork> network_;
   int64_t episodes_ = 0;
+  int64_t planned_ = 0;     // at the end of the training
   std::string trained_on_;  // fingerprint of the model
   RapTrainingReport report_;
   Stopwatch watch_;

@@ -29,14 +29,6 @@ std::vector<Budget> UsualBudgets() {
   return budgets;
 }
 
-uint64_t WeightBytes(const MemoryModel& memory) {
-  return std::accumulate(memory.block_bytes.begin(), memory.block_bytes.end(), memory.global_bytes);
-}
-
-double KvBytesPerCell(const MemoryModel& memory) {
-  return static_cast<double>(memory.kv.bytes_per_cell()) * static_cast<double>(memory.block_bytes.size() / 2);
-}
-
 // KV : weights that a total of `tokens` stands for: 0.05 at the smallest of the paper's, 4 at the largest, and a
 // straight line between them on logarithmic axes.
 double TargetRatio(int64_t tokens) {
@@ -94,7 +86,7 @@ std::vector<Scenario> PaperScenarios() {
 }
 
 std::vector<Scenario> ScaledScenarios(const MemoryModel& memory) {
-  const double cells_of_weights = static_cast<double>(WeightBytes(memory)) / KvBytesPerCell(memory);
+  const double cells_of_weights = memory.cells_of_weights();
   std::vector<Scenario> scenarios;
   for (const auto& [n, tokens] : kPaperWorkloads) {
     const double cells = TargetRatio(n * tokens) * cells_of_weights;
@@ -149,7 +141,7 @@ std::vector<size_t> DistinctInCells(const std::vector<Scenario>& scenarios) {
 }
 
 double KvToWeights(const MemoryModel& memory, const Workload& workload) {
-  return KvBytesPerCell(memory) * static_cast<double>(workload.kv_cells) / static_cast<double>(WeightBytes(memory));
+  return static_cast<double>(workload.kv_cells) / memory.cells_of_weights();
 }
 
 }  // namespace espalier

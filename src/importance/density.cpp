@@ -45,17 +45,11 @@ Result<Ranking> RankByDensity(PlanEvaluator* evaluator, const MemoryModel& memor
 std::vector<int64_t> SpreadOfCells(const MemoryModel& memory, int n) {
   constexpr double kLeast = 0.05;
   constexpr double kMost = 4;
-  uint64_t weights = memory.global_bytes;
-  for (const uint64_t bytes : memory.block_bytes) {
-    weights += bytes;
-  }
-  const auto n_layer = static_cast<double>(memory.block_bytes.size()) / 2;
-  const double bytes_per_cell = static_cast<double>(memory.kv.bytes_per_cell()) * n_layer;
   std::vector<int64_t> cells;
   for (int i = 0; i < n; ++i) {
     const double share = n > 1 ? static_cast<double>(i) / (n - 1) : 0;
     const double ratio = kLeast * std::pow(kMost / kLeast, share);
-    cells.push_back(std::max<int64_t>(1, std::llround(ratio * static_cast<double>(weights) / bytes_per_cell)));
+    cells.push_back(std::max<int64_t>(1, std::llround(ratio * memory.cells_of_weights())));
   }
   cells.erase(std::unique(cells.begin(), cells.end()), cells.end());
   return cells;

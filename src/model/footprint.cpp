@@ -1,6 +1,7 @@
 #include "model/footprint.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -35,6 +36,14 @@ uint64_t KvBytes(const KvGeometry& kv, int64_t cells) {
 uint64_t KvBytesOfFullCache(KvGeometry kv, int64_t cells) {
   kv.capacity = cells;
   return KvBytes(kv, cells);
+}
+
+uint64_t MemoryModel::weight_bytes() const {
+  return std::accumulate(block_bytes.begin(), block_bytes.end(), global_bytes);
+}
+
+double MemoryModel::kv_bytes_per_cell() const {
+  return static_cast<double>(kv.bytes_per_cell()) * static_cast<double>(block_bytes.size() / 2);
 }
 
 Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Workload& workload) {

@@ -35,6 +35,12 @@ struct MemoryModel {
   // A restored block passes through staging when its buffer type rewrites weights; 0 where it is read in place.
   std::vector<uint64_t> block_staging_bytes;
   uint64_t global_staging_bytes = 0;
+
+  // Of the dense plan.
+  uint64_t weight_bytes() const;
+  double kv_bytes_per_cell() const;
+  // So many KV cells take as much as the weights do.
+  double cells_of_weights() const { return static_cast<double>(weight_bytes()) / kv_bytes_per_cell(); }
 };
 
 struct Footprint {

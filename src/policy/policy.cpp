@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -49,6 +50,10 @@ Result<Decision> DropUntilItFits(const Observation& observation, std::span<const
   if (!Fits(observation, decision.footprint)) {
     return BelowMinimum(observation, decision.footprint);
   }
+  return GiveBackWhatFits(observation, std::move(decision), std::move(dropped));
+}
+
+Decision GiveBackWhatFits(const Observation& observation, Decision decision, std::vector<BlockId> dropped) {
   std::reverse(dropped.begin(), dropped.end());
   std::stable_sort(dropped.begin(), dropped.end(),
                    [&](BlockId a, BlockId b) { return BytesOf(observation, a) > BytesOf(observation, b); });

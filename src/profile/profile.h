@@ -35,6 +35,7 @@ struct Agent {
   uint64_t seed = 0;              // agents of one network and reward are told apart by it
   int64_t state_version = 0;      // of the numbers it sees
   int64_t episodes = 0;           // it was trained on
+  int64_t planned = 0;            // episodes at the end of its training; more than `episodes`: it was interrupted
   std::string trained_on = {};    // fingerprint of the model; another one's where it was taken over
   std::vector<float> parameters;  // of the network
 

@@ -74,8 +74,8 @@ inline Profile SomeProfile() {
   profile.Put({.method = "gsi", .drop_order = order, .score = {1, 2, 3, 4, 5, 0.1}});
   profile.Put({.method = "density", .kv_cells = 4096, .drop_order = order, .score = {1, 2, 3, 4, 5, 6}});
   profile.Put({.method = "random", .seed = UINT64_MAX, .drop_order = order});
-  profile.Put(Agent{"shared", "measured", UINT64_MAX, 1, 4000, profile.model_fingerprint, {0.25F, -3, 1e30F}});
-  profile.Put(Agent{"paper", "paper", 1, 1, 0, "another model's", {7}});
+  profile.Put(Agent{"shared", "measured", UINT64_MAX, 1, 4000, 9000, profile.model_fingerprint, {0.25F, -3, 1e30F}});
+  profile.Put(Agent{"paper", "paper", 1, 1, 0, 0, "another model's", {7}});
   profile.Put(TextSketch{"a book.txt", SomeSet().tokens_hash, {1, 5, UINT64_MAX}});
   profile.Put(TextSketch{"tiny", "11", {}});
   return profile;

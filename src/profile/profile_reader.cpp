@@ -236,6 +236,10 @@ Status Decoder::ReadAgent(const std::string& index) {
   ESPALIER_ASSIGN_OR_RETURN(agent.seed, Natural(prefix + "seed"));
   ESPALIER_ASSIGN_OR_RETURN(agent.state_version, gguf_.Integer(prefix + "state_version", 0, INT32_MAX));
   ESPALIER_ASSIGN_OR_RETURN(agent.episodes, gguf_.Integer(prefix + "episodes", 0, INT64_MAX));
+  agent.planned = agent.episodes;
+  if (gguf_.FindEntry(prefix + "planned") != nullptr) {  // trainings could not be interrupted before there was one
+    ESPALIER_ASSIGN_OR_RETURN(agent.planned, gguf_.Integer(prefix + "planned", 0, INT64_MAX));
+  }
   ESPALIER_ASSIGN_OR_RETURN(agent.trained_on, Text(prefix + "trained_on"));
   ESPALIER_ASSIGN_OR_RETURN(const Bytes data, WholeData("agent." + index + ".parameters", GGML_TYPE_F32, {0, 1}));
   ESPALIER_RETURN_IF_ERROR(CheckSum(prefix + "xxh3", {data}));

@@ -276,6 +276,7 @@ void Encoder::SetAgent(GgufHeader& header, size_t index) const {
   header.SetUint64(prefix + "seed", agent.seed);
   header.SetInt64(prefix + "state_version", agent.state_version);
   header.SetInt64(prefix + "episodes", agent.episodes);
+  header.SetInt64(prefix + "planned", agent.planned);
   header.SetText(prefix + "trained_on", agent.trained_on);
   header.SetText(prefix + "xxh3", SectionChecksum(fmt::format("agent.{}.", index)));
 }

@@ -7,10 +7,14 @@
 
 #include "base/check.h"
 #include "model/quote.h"
+#include "rl/dqn.h"
 #include "rl/environment.h"
+#include "rl/exact.h"
 
 namespace espalier {
 namespace {
+
+constexpr char kEither[] = "rap";
 
 // Agents decide; nobody pays them for it.
 class NoReward final : public Reward {
@@ -19,6 +23,17 @@ class NoReward final : public Reward {
   void Begin(const Observation&) override {}
   Result<double> Pay(const Plan&, bool) override { return 0.0; }
 };
+
+std::vector<BlockId> ByImportance(const std::vector<double>& importance) {
+  std::vector<BlockId> order;
+  for (size_t b = 0; b < importance.size(); ++b) {
+    order.push_back({static_cast<int>(b)});
+  }
+  std::stable_sort(order.begin(), order.end(), [&](BlockId a, BlockId b) {
+    return importance[static_cast<size_t>(a.index)] < importance[static_cast<size_t>(b.index)];
+  });
+  return order;
+}
 
 }  // namespace
 
@@ -90,39 +105,53 @@ Result<Decision> RapPolicy::Decide(const Observation& observation) const {
     const int action = MaskedArgmax(network_->Forward(step.state).col(0), environment.mask());
     ESPALIER_ASSIGN_OR_RETURN(step, environment.Step(action));
   }
-  // What it did not drop goes last, should anything of it have to go.
-  std::vector<BlockId> order = environment.dropped();
-  for (int b = 0; b < environment.plan().n_block(); ++b) {
-    if (environment.plan().kept({b})) {
-      order.push_back({b});
-    }
+  if (!environment.fits()) {
+    return DropUntilItFits(observation, environment.dropped());  // all of them: says what the minimum is
   }
-  return DropUntilItFits(observation, order);
+  return GiveBackWhatFits(observation, {environment.plan(), environment.footprint(), {}}, environment.dropped());
 }
 
 std::vector<BlockId> RapPolicy::DropOrder(int n_layer) const {
   ESPALIER_CHECK(importance_.size() == 2 * static_cast<size_t>(n_layer));
-  std::vector<BlockId> order;
-  for (int b = 0; b < 2 * n_layer; ++b) {
-    order.push_back({b});
+  return ByImportance(importance_);
+}
+
+Result<Decision> ExactPaperPolicy::Decide(const Observation& observation) const {
+  ESPALIER_ASSIGN_OR_RETURN(
+      BestEpisode best, BestAdditiveEpisode(observation, BlockValues(observation, importance_), DqnOptions().gamma));
+  Decision decision = {Plan::Dense(observation.n_layer()), {}, {}};
+  for (const BlockId block : best.dropped) {
+    decision.plan.Drop(block);
   }
-  std::stable_sort(order.begin(), order.end(), [&](BlockId a, BlockId b) {
-    return importance_[static_cast<size_t>(a.index)] < importance_[static_cast<size_t>(b.index)];
-  });
-  return order;
+  decision.footprint = FootprintOf(observation, decision.plan);
+  return GiveBackWhatFits(observation, std::move(decision), std::move(best.dropped));
+}
+
+std::vector<BlockId> ExactPaperPolicy::DropOrder(int n_layer) const {
+  ESPALIER_CHECK(importance_.size() == 2 * static_cast<size_t>(n_layer));
+  return ByImportance(importance_);
 }
 
 const std::vector<std::string>& RapPolicyNames() {
-  static const std::vector<std::string> names = {"rap", "rap-measured", "rap-paper"};
+  static const std::vector<std::string> names = {kEither, PolicyOfReward("measured"), PolicyOfReward("paper"),
+                                                 ExactPaperPolicy::kName};
   return names;
 }
+
+std::string PolicyOfReward(const std::string& reward) { return kEither + ("-" + reward); }
 
 Result<std::unique_ptr<Policy>> MakeRapPolicy(const std::string& name, const Profile& profile, uint64_t seed) {
   const auto& names = RapPolicyNames();
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     return InvalidArgument(fmt::format("policy {}: expected one of {}", Quote(name), fmt::join(names, ", ")));
   }
-  ESPALIER_ASSIGN_OR_RETURN(const Agent* agent, FindAgent(profile, name == "rap" ? "" : name.substr(4), seed));
+  if (name == ExactPaperPolicy::kName) {
+    ESPALIER_ASSIGN_OR_RETURN(std::vector<double> importance, ImportanceOf(profile));
+    return std::unique_ptr<Policy>(std::make_unique<ExactPaperPolicy>(std::move(importance)));
+  }
+  const auto taught = [&](const char* reward) { return name == PolicyOfReward(reward); };
+  const char* reward = taught("measured") ? "measured" : taught("paper") ? "paper" : "";
+  ESPALIER_ASSIGN_OR_RETURN(const Agent* agent, FindAgent(profile, reward, seed));
   ESPALIER_ASSIGN_OR_RETURN(auto network, NetworkOf(*agent, 2 * profile.n_layer));
   ESPALIER_ASSIGN_OR_RETURN(std::vector<double> importance, ImportanceOf(profile));
   return std::unique_ptr<Policy>(std::make_unique<RapPolicy>(name, std::move(network), std::move(importance)));

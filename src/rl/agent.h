@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -46,8 +47,28 @@ class RapPolicy final : public Policy {
   std::vector<double> importance_;
 };
 
-// "rap" (the measured agent where there is one, else the paper's), "rap-paper", "rap-measured".
+// What an agent of the paper's reward would do if it had learned it perfectly: the optimum by dynamic programming
+// (rl/exact.h), discounted as agents are. For judging the reward apart from the learning; slow where layers take
+// different bytes.
+class ExactPaperPolicy final : public Policy {
+ public:
+  explicit ExactPaperPolicy(std::vector<double> importance) : importance_(std::move(importance)) {}
+
+  const char* name() const override { return kName; }
+  Result<Decision> Decide(const Observation& observation) const override;
+  // By rising importance, as RapPolicy.
+  std::vector<BlockId> DropOrder(int n_layer) const override;
+
+  static constexpr char kName[] = "rap-exact";
+
+ private:
+  std::vector<double> importance_;
+};
+
+// "rap" (the measured agent where there is one, else the paper's), "rap-measured", "rap-paper", "rap-exact".
 const std::vector<std::string>& RapPolicyNames();
+// "rap-measured" of "measured".
+std::string PolicyOfReward(const std::string& reward);
 Result<std::unique_ptr<Policy>> MakeRapPolicy(const std::string& name, const Profile& profile, uint64_t seed);
 
 }  // namespace espalier

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
+#include "rl/exact.h"
+#include "rl/reward.h"
 #include "rl/task.h"
 #include "rl/task_for_test.h"
 
@@ -64,6 +67,30 @@ TEST(RapPolicy, RefusesABudgetThatNothingMeetsNamingTheLeast) {
   ASSERT_FALSE(decision.ok());
   EXPECT_EQ(decision.status().code(), ErrorCode::kOutOfBudget);
   EXPECT_NE(decision.status().message().find("1000"), std::string::npos) << decision.status().message();
+}
+
+TEST(ExactPaperPolicy, DecidesTheOptimumAndGivesBackWhatFits) {
+  const auto policy = MakeRapPolicy("rap-exact", ProfileWithScores(3), 1);
+  ASSERT_TRUE(policy.ok()) << policy.status().message();
+  const MemoryModel memory = RoundMemory(3);
+  const std::vector<double> importance = *ImportanceOf(ProfileWithScores(3));
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 50; ++i) {
+    const Task task = DrawTask(memory, 0, {}, &random);
+    const auto decision = (*policy)->Decide(task.observation);
+    ASSERT_TRUE(decision.ok()) << decision.status().message();
+    EXPECT_TRUE(Fits(task.observation, decision->footprint));
+    const auto best = BestAdditiveEpisode(task.observation, BlockValues(task.observation, importance), 0.99);
+    for (const BlockId block : decision->plan.dropped()) {
+      EXPECT_NE(std::find(best->dropped.begin(), best->dropped.end(), block), best->dropped.end());
+      Plan larger = decision->plan;
+      larger.Restore(block);
+      EXPECT_FALSE(Fits(task.observation, FootprintOf(task.observation, larger)));
+    }
+  }
+  const auto refused = (*policy)->Decide(TaskOf(memory, 5, 999));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().code(), ErrorCode::kOutOfBudget);
 }
 
 TEST(FindAgent, PrefersMeasuredAndTheSeed) {

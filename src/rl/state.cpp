@@ -51,8 +51,7 @@ StateEncoder::StateEncoder(StateKind kind, std::span<const double> importance, c
     (b % 2 == 0 ? attention_bytes_ : ffn_bytes_) += bytes_[b] / (n_block / 2);
   }
   dense_peak_ = static_cast<double>(FootprintOf(task, Plan::Dense(task.n_layer())).peak_bytes());
-  weights_ = static_cast<double>(
-      std::accumulate(task.memory->block_bytes.begin(), task.memory->block_bytes.end(), task.memory->global_bytes));
+  weights_ = static_cast<double>(task.memory->weight_bytes());
   limit_ = static_cast<double>(task.limit_bytes) - static_cast<double>(task.process_bytes);
   log_batch_ = std::log2(static_cast<double>(task.workload.n_sequences)) / 4;
   log_tokens_ = std::log2(static_cast<double>(std::max<int64_t>(1, task.workload.longest_sequence))) / 16;

@@ -30,17 +30,11 @@ std::vector<double> BytesByBlock(const Observation& task) {
 
 Task DrawTask(const MemoryModel& memory, uint64_t process_bytes, const TaskDistribution& distribution,
               std::mt19937_64* random) {
-  uint64_t weights = memory.global_bytes;
-  for (const uint64_t bytes : memory.block_bytes) {
-    weights += bytes;
-  }
   constexpr std::array<int, 5> kSequences = {1, 2, 4, 8, 16};
   const int n_sequences = kSequences[(*random)() % kSequences.size()];
   const double spread = distribution.most_kv_to_weights / distribution.least_kv_to_weights;
   const double ratio = distribution.least_kv_to_weights * std::pow(spread, Uniform(random));
-  const double per_cell =
-      static_cast<double>(memory.kv.bytes_per_cell()) * static_cast<double>(memory.block_bytes.size()) / 2;
-  const double tokens = ratio * static_cast<double>(weights) / per_cell / n_sequences;
+  const double tokens = ratio * memory.cells_of_weights() / n_sequences;
 
   Observation task;
   task.workload = Workload::Uniform(n_sequences, std::max<int64_t>(1, std::llround(tokens)));

@@ -56,7 +56,7 @@ class Training {
     return progress;
   }
 
-  std::unique_ptr<QNetwork> Agent() const { return learner_.online().Clone(); }
+  const QNetwork& agent() const { return learner_.online(); }
 
  private:
   const TrainingSubject& subject_;
@@ -90,11 +90,19 @@ Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Rew
                                              const std::atomic<bool>* stop,
                                              const std::function<void(const TrainingProgress&)>& progress) {
   Training training(subject, reward, options, initial);
+  std::unique_ptr<QNetwork> best;
+  double least_gap = 0;
+  const int64_t judged_every = std::max<int64_t>(1, options.episodes / 40);
+  const int64_t kept_every = std::max<int64_t>(1, options.episodes / 10);
   const int64_t chunk = std::max<int64_t>(1, options.episodes / 100);
   double returns = 0;
   int64_t n = 0;
-  for (int64_t episode = 0; episode < options.episodes; ++episode) {
-    if (stop != nullptr && stop->load(std::memory_order_relaxed)) {
+  for (int64_t episode = options.first_episode; episode < options.episodes; ++episode) {
+    const bool stopped = stop != nullptr && stop->load(std::memory_order_relaxed);
+    if (options.checkpoint && episode > options.first_episode && (stopped || episode % kept_every == 0)) {
+      ESPALIER_RETURN_IF_ERROR(options.checkpoint(training.agent(), episode));
+    }
+    if (stopped) {
       return Aborted("training was stopped");
     }
     ESPALIER_ASSIGN_OR_RETURN(const double value,
@@ -106,8 +114,16 @@ Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Rew
       returns = 0;
       n = 0;
     }
+    const int64_t left = options.episodes - episode - 1;
+    if (options.gap && left % judged_every == 0 && 2 * left < options.episodes) {
+      ESPALIER_ASSIGN_OR_RETURN(const double gap, options.gap(training.agent()));
+      if (best == nullptr || gap < least_gap) {
+        least_gap = gap;
+        best = training.agent().Clone();
+      }
+    }
   }
-  return training.Agent();
+  return best != nullptr ? std::move(best) : training.agent().Clone();
 }
 
 Result<double> Play(const QNetwork& network, PruningEnvironment* environment, const Observation& task, double gamma) {

@@ -14,17 +14,29 @@
 
 namespace espalier {
 
+// How bad an agent is, on tasks that it is not trained on: less is better.
+using AgentGap = std::function<Result<double>(const QNetwork&)>;
+// To be kept against a loss: the network after `episodes` of the options' episodes.
+using AgentCheckpoint = std::function<Status(const QNetwork&, int64_t episodes)>;
+
 struct TrainingOptions {
   StateKind network = StateKind::kPaper;
   DqnOptions dqn;
   TaskDistribution tasks;
   int64_t episodes = 10000;
+  // Goes on after so many of them: with the parameters and at the rates of that time, but without its experiences.
+  int64_t first_episode = 0;
   // Epsilon falls evenly from the first to the last over this share of the episodes, and stays there.
   double first_epsilon = 1;
   double last_epsilon = 0.02;
   double exploring_share = 0.3;
   // The learning rate falls evenly to this share of itself, from half-way on.
   double last_learning_rate = 0.05;
+  // Where it is given, the agent is the best of those there are after each 40th of the episodes in their second half:
+  // what a greedy agent does goes up and down from update to update.
+  AgentGap gap = {};
+  AgentCheckpoint checkpoint =
+      {};  // called after each tenth of the episodes but the last, and when training is stopped
 };
 
 // What came out well on the reference models. measured: paid by loss (MeasuredReward), which is not discounted.
@@ -44,8 +56,8 @@ struct TrainingSubject {
 };
 
 // Begins with the parameters of `initial` where there is one (of the options' network), else with those of the seed.
-// kAborted once `*stop` is true; what `reward` returns where it fails. `progress` after every hundredth of the
-// episodes. The same options, subject and seed: the same agent.
+// kAborted once `*stop` is true; what the reward, the gap or the checkpoint returns where it fails. `progress` after
+// every hundredth of the episodes. The same options, subject and seed: the same agent.
 Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Reward* reward,
                                              const TrainingOptions& options, const QNetwork* initial = nullptr,
                                              const std::atomic<bool>* stop = nullptr,
