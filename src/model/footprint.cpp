@@ -1,9 +1,9 @@
 #include "model/footprint.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
-#include "base/bytes.h"
 #include "base/check.h"
 
 namespace espalier {
@@ -15,14 +15,17 @@ uint64_t KvBytes(const KvGeometry& kv, int64_t cells) {
   const auto used = static_cast<uint64_t>(kv.commits_everything ? kv.capacity : std::min(cells, kv.capacity));
   const auto planes = static_cast<uint64_t>(kv.n_planes) / 2;
   const auto plane_sets = {kv.key_bytes_per_cell / planes, kv.value_bytes_per_cell / planes};
+  // Without divisions: policies ask for the footprint of one plan after the other.
+  ESPALIER_CHECK(std::has_single_bit(kv.page_bytes));
+  const uint64_t in_page = kv.page_bytes - 1;
   // Planes lie one behind the other, K first; a page that two planes touch is committed once.
   uint64_t bytes = 0;
   uint64_t plane_start = 0;
   uint64_t committed_end = 0;
   for (const uint64_t row : plane_sets) {
     for (uint64_t p = 0; p < planes; ++p) {
-      const uint64_t begin = std::max(RoundDown(plane_start, kv.page_bytes), committed_end);
-      const uint64_t end = RoundUp(plane_start + used * row, kv.page_bytes);
+      const uint64_t begin = std::max(plane_start & ~in_page, committed_end);
+      const uint64_t end = (plane_start + used * row + in_page) & ~in_page;
       if (used > 0 && end > begin) {
         bytes += end - begin;
         committed_end = end;

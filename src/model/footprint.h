@@ -16,7 +16,7 @@ struct KvGeometry {
   uint64_t key_bytes_per_cell = 0;  // over all KV heads
   uint64_t value_bytes_per_cell = 0;
   int n_planes = 0;            // 2 * n_head_kv planes [cell][row]; each commits whole pages
-  uint64_t page_bytes = 4096;  // 1 where memory is not paged by us (device buffers)
+  uint64_t page_bytes = 4096;  // a power of two; 1 where memory is not paged by us (device buffers)
   // Cells the cache can hold; a device cache commits all of them at once.
   int64_t capacity = 0;
   bool commits_everything = false;

@@ -115,16 +115,19 @@ std::optional<PredictedLoss> LossTable::Predict(const Plan& plan) const {
   ESPALIER_CHECK(plan.n_layer() == n_layer_);
   const Bits wanted = KeptBits(plan);
   std::optional<PredictedLoss> found;
+  const bool can_be_measured = plan.whole_blocks_only();
   for (size_t row = 0; row < size(); ++row) {
     const uint64_t* bits = kept(row);
-    if (std::equal(wanted.begin(), wanted.end(), bits) && plan.whole_blocks_only()) {
+    uint64_t more = 0;  // kept here, not by the plan
+    uint64_t less = 0;
+    for (size_t w = 0; w < n_words_; ++w) {
+      more |= bits[w] & ~wanted[w];
+      less |= wanted[w] & ~bits[w];
+    }
+    if (more == 0 && less == 0 && can_be_measured) {
       return PredictedLoss{losses_[row], true};
     }
-    bool subset = !found;
-    for (size_t w = 0; subset && w < n_words_; ++w) {
-      subset = (bits[w] & ~wanted[w]) == 0;
-    }
-    if (subset) {
+    if (more == 0 && !found) {
       found = PredictedLoss{losses_[row], false};
     }
   }
