@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/status.h"
+#include "model/gguf_file.h"
 
 struct gguf_context;
 
@@ -20,8 +21,9 @@ namespace espalier {
 // What tensors' data is aligned to in files we write.
 inline constexpr uint64_t kGgufAlignment = 32;
 
-// Metadata and tensor table of a GGUF file. Keys and tensors are written in the order they were set in.
-// REQUIRES, everywhere: names shorter than GGML_MAX_NAME, each once; text without NUL.
+// Metadata and tensor table of a GGUF file. Keys and tensors are written in the order they were set in; a key that is
+// set again moves to the end. REQUIRES, everywhere: names shorter than GGML_MAX_NAME, tensors' each once; text without
+// NUL.
 class GgufHeader {
  public:
   GgufHeader();
@@ -34,6 +36,11 @@ class GgufHeader {
   void SetFloat(const std::string& key, float value);
   void SetFloats(const std::string& key, std::span<const float> values);
   void SetInt32s(const std::string& key, std::span<const int32_t> values);
+
+  // A value of another file, of the type it has there; a key that was set before is replaced.
+  // kUnsupported, naming the key, for what the writer cannot hold: text with NUL in it, integers of more than 53 bits
+  // in an array.
+  Status Set(const std::string& key, const GgufEntry& entry);
 
   // `ne`: 1 to 4 extents, the contiguous one first, none of them 0.
   void AddTensor(const std::string& name, ggml_type type, std::span<const int64_t> ne);
