@@ -26,8 +26,18 @@ TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
   const Outcome version = Espalier({"--version"});
   EXPECT_EQ(version.code, 0);
   EXPECT_NE(version.out.find("ggml"), std::string::npos);
-  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
-           {}, {"run"}, {"inspect"}, {"memory"}, {"eval"}, {"bench"}, {"bench", "residency"}, {"generate-model"}}) {
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{},
+                                                                                       {"run"},
+                                                                                       {"inspect"},
+                                                                                       {"memory"},
+                                                                                       {"eval"},
+                                                                                       {"rank"},
+                                                                                       {"compare"},
+                                                                                       {"train", "rap"},
+                                                                                       {"export"},
+                                                                                       {"bench"},
+                                                                                       {"bench", "residency"},
+                                                                                       {"generate-model"}}) {
     const Outcome help = Espalier(command + std::vector<std::string>{"--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_NE(help.out.find("Examples:"), std::string::npos) << help.out;

@@ -64,6 +64,7 @@ int RunEspalier(int argc, char** argv) {
   AddRankCommand(app, commands);
   AddCompareCommand(app, commands);
   AddTrainCommand(app, commands);
+  AddExportCommand(app, commands);
   AddBenchCommand(app, commands);
   AddGenerateModelCommand(app, commands);
   try {

@@ -23,6 +23,7 @@ void AddEvalCommand(CLI::App& app, std::vector<Command>& commands);
 void AddRankCommand(CLI::App& app, std::vector<Command>& commands);
 void AddCompareCommand(CLI::App& app, std::vector<Command>& commands);
 void AddTrainCommand(CLI::App& app, std::vector<Command>& commands);
+void AddExportCommand(CLI::App& app, std::vector<Command>& commands);
 void AddBenchCommand(CLI::App& app, std::vector<Command>& commands);
 void AddGenerateModelCommand(CLI::App& app, std::vector<Command>& commands);
 
