@@ -79,7 +79,7 @@ TrainingOptions DefaultTraining(StateKind network, bool measured) {
     options.dqn.batch = 32;
     options.episodes = 10000;
   } else {
-    options.episodes = measured ? 20000 : 40000;
+    options.episodes = measured ? 20000 : 60000;
   }
   options.dqn.gamma = measured ? 1 : 0.99;
   return options;
