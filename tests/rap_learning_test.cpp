@@ -13,51 +13,12 @@
 #include "importance/gsi.h"
 #include "rl/agent.h"
 #include "rl/task.h"
+#include "support/toy_model.h"
 
 namespace espalier::test {
 namespace {
 
-constexpr int kLayers = 5;
-constexpr int kBlocks = 2 * kLayers;
 constexpr uint64_t kSeeds = 5;
-
-// Each block has a price of its own and every pair of neighbours one together, some of them negative: no order of
-// single blocks is right everywhere.
-double KlOf(const Plan& plan, int64_t window) {
-  static const std::vector<double> prices = [] {
-    std::mt19937_64 random(17);
-    std::vector<double> drawn;
-    for (int i = 0; i < 2 * kBlocks; ++i) {
-      const double uniform = static_cast<double>(random() % 1000) / 1000;
-      drawn.push_back(i < kBlocks ? 0.05 + 0.5 * uniform : 0.4 * (uniform - 0.4));
-    }
-    return drawn;
-  }();
-  double loss = 0;
-  for (int b = 0; b < kBlocks; ++b) {
-    if (plan.kept({b})) {
-      continue;
-    }
-    loss += prices[static_cast<size_t>(b)];
-    if (b + 1 < kBlocks && !plan.kept({b + 1})) {
-      loss += std::max(prices[static_cast<size_t>(kBlocks + b)], -0.8 * prices[static_cast<size_t>(b)]);
-    }
-  }
-  return FunctionEvaluator::kTokensPerWindow * loss * (1 + 0.1 * static_cast<double>(window));
-}
-
-MemoryModel SmallMemory() {
-  MemoryModel memory;
-  for (int il = 0; il < kLayers; ++il) {
-    memory.block_bytes.push_back(100'000);
-    memory.block_bytes.push_back(260'000);
-  }
-  memory.block_staging_bytes.assign(memory.block_bytes.size(), 0);
-  memory.global_bytes = 400'000;
-  memory.kv = {
-      .key_bytes_per_cell = 64, .value_bytes_per_cell = 64, .n_planes = 2, .page_bytes = 1, .capacity = 1 << 20};
-  return memory;
-}
 
 struct Interval {
   double low = 0;
@@ -83,16 +44,6 @@ Interval OverSeeds(const std::vector<double>& values) {
 class RapLearning : public testing::Test {
  protected:
   RapLearning() {
-    for (int bits = 1; bits < 1 << kBlocks; ++bits) {
-      Plan plan = Plan::Dense(kLayers);
-      for (int b = 0; b < kBlocks; ++b) {
-        if ((bits >> b & 1) != 0) {
-          plan.Drop({b});
-        }
-      }
-      plans_.push_back({plan, KlOf(plan, 0)});
-    }
-    std::stable_sort(plans_.begin(), plans_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
     std::mt19937_64 random(23);
     for (int i = 0; i < 100; ++i) {
       tasks_.push_back(DrawTask(memory_, 0, {}, &random));
@@ -103,7 +54,7 @@ class RapLearning : public testing::Test {
   Profile Ranked(FunctionEvaluator* evaluator) const {
     Profile profile;
     profile.model_fingerprint = "f";
-    profile.n_layer = kLayers;
+    profile.n_layer = kToyLayers;
     profile.n_embd = 32;
     auto gsi = RankByGsi(evaluator);
     EXPECT_TRUE(gsi.ok());
@@ -123,7 +74,7 @@ class RapLearning : public testing::Test {
       const auto best = std::find_if(plans_.begin(), plans_.end(), [&](const auto& plan) {
         return Fits(task.observation, FootprintOf(task.observation, plan.first));
       });
-      sum += std::log(KlOf(decision->plan, 0) / best->second);
+      sum += std::log(ToyKl(decision->plan, 0) / FunctionEvaluator::kTokensPerWindow / best->second);
     }
     return sum / static_cast<double>(tasks_.size());
   }
@@ -138,8 +89,8 @@ class RapLearning : public testing::Test {
     return options;
   }
 
-  const MemoryModel memory_ = SmallMemory();
-  std::vector<std::pair<Plan, double>> plans_;  // all but the dense one, least loss first
+  const MemoryModel memory_ = ToyMemory();
+  const std::vector<std::pair<Plan, double>> plans_ = AllToyPlans();
   std::vector<Task> tasks_;
 };
 
@@ -147,7 +98,7 @@ TEST_F(RapLearning, MeasuredAgentsComeCloseToTheBestOfAllPlansAndBeatGsi) {
   std::vector<double> over_optimum;
   std::vector<double> over_gsi;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    FunctionEvaluator evaluator(kLayers, 1, KlOf);
+    FunctionEvaluator evaluator(kToyLayers, 1, ToyKl);
     Profile profile = Ranked(&evaluator);
     const auto report = TrainRap(memory_, Options("measured", seed, 2000), &profile, &evaluator);
     ASSERT_TRUE(report.ok()) << report.status().message();
@@ -170,7 +121,7 @@ TEST_F(RapLearning, PaperAgentsComeCloseToTheOptimumOfTheirObjective) {
   std::vector<double> gaps;
   std::vector<double> learned;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    FunctionEvaluator evaluator(kLayers, 1, KlOf);
+    FunctionEvaluator evaluator(kToyLayers, 1, ToyKl);
     Profile profile = Ranked(&evaluator);
     const auto report = TrainRap(memory_, Options("paper", seed, 8000), &profile, nullptr);
     ASSERT_TRUE(report.ok()) << report.status().message();

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <utility>
 
-#include "rl/uniform.h"
+#include "base/uniform.h"
 
 namespace espalier {
 namespace {
@@ -37,22 +37,6 @@ VectorXf TdTargets(std::span<const Experience* const> batch, const QNetwork& onl
     targets[column] = static_cast<float>(value);
   }
   return targets;
-}
-
-Adam::Adam(Index n, double learning_rate)
-    : learning_rate_(static_cast<float>(learning_rate)), mean_(VectorXf::Zero(n)), square_(VectorXf::Zero(n)) {}
-
-void Adam::Step(const VectorXf& gradient, VectorXf* parameters) {
-  constexpr float kMeanDecay = 0.9F;
-  constexpr float kSquareDecay = 0.999F;
-  constexpr float kEpsilon = 1e-8F;
-  ++steps_;
-  mean_ = kMeanDecay * mean_ + (1 - kMeanDecay) * gradient;
-  square_ = kSquareDecay * square_ + (1 - kSquareDecay) * gradient.cwiseAbs2();
-  const float mean_scale = 1 / (1 - std::pow(kMeanDecay, static_cast<float>(steps_)));
-  const float square_scale = 1 / (1 - std::pow(kSquareDecay, static_cast<float>(steps_)));
-  parameters->array() -=
-      learning_rate_ * mean_scale * mean_.array() / ((square_scale * square_.array()).sqrt() + kEpsilon);
 }
 
 DqnLearner::DqnLearner(std::unique_ptr<QNetwork> network, const DqnOptions& options)

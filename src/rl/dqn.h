@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "nn/adam.h"
 #include "rl/q_network.h"
 #include "rl/replay_buffer.h"
 
@@ -32,21 +33,6 @@ struct DqnOptions {
 Eigen::VectorXf TdTargets(std::span<const Experience* const> batch, const QNetwork& online, const QNetwork& target,
                           double gamma, bool double_dqn);
 
-// Adam (arXiv 1412.6980).
-class Adam {
- public:
-  Adam(Eigen::Index n, double learning_rate);
-  void set_learning_rate(double rate) { learning_rate_ = static_cast<float>(rate); }
-  // REQUIRES: n numbers each
-  void Step(const Eigen::VectorXf& gradient, Eigen::VectorXf* parameters);
-
- private:
-  float learning_rate_;
-  int64_t steps_ = 0;
-  Eigen::VectorXf mean_;
-  Eigen::VectorXf square_;
-};
-
 // Thread rule: one thread at a time.
 class DqnLearner {
  public:
@@ -66,7 +52,7 @@ class DqnLearner {
   DqnOptions options_;
   std::unique_ptr<QNetwork> online_;
   std::unique_ptr<QNetwork> target_;
-  Adam adam_;
+  nn::Adam adam_;
   ReplayBuffer buffer_;
   std::mt19937_64 random_;
 };

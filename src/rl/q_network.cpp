@@ -1,13 +1,10 @@
 #include "rl/q_network.h"
 
 #include <algorithm>
-#include <cmath>
-#include <random>
 #include <utility>
-#include <vector>
 
 #include "base/check.h"
-#include "rl/uniform.h"
+#include "nn/dense.h"
 
 namespace espalier {
 namespace {
@@ -15,65 +12,10 @@ namespace {
 using Eigen::Index;
 using Eigen::MatrixXf;
 using Eigen::VectorXf;
-
-// One dense layer inside a parameter vector: weights [out x in] by columns, then the bias.
-struct Layer {
-  Index at = 0;
-  Index in = 0;
-  Index out = 0;
-
-  Index size() const { return out * in + out; }
-  Eigen::Map<const MatrixXf> weights(const VectorXf& p) const { return {p.data() + at, out, in}; }
-  Eigen::Map<const VectorXf> bias(const VectorXf& p) const { return {p.data() + at + out * in, out}; }
-
-  MatrixXf Apply(const VectorXf& p, const MatrixXf& x) const {
-    MatrixXf y = weights(p) * x;
-    y.colwise() += bias(p);
-    return y;
-  }
-  // Adds the layer's part of the gradient; returns the gradient at its input.
-  MatrixXf Back(const VectorXf& p, const MatrixXf& x, const MatrixXf& dy, VectorXf* gradient) const {
-    Eigen::Map<MatrixXf>(gradient->data() + at, out, in) += dy * x.transpose();
-    Eigen::Map<VectorXf>(gradient->data() + at + out * in, out) += dy.rowwise().sum();
-    return weights(p).transpose() * dy;
-  }
-};
-
-MatrixXf Relu(MatrixXf x) {
-  x = x.cwiseMax(0.0F);
-  return x;
-}
-// Gradient before the ReLU from that behind it.
-MatrixXf BackRelu(const MatrixXf& y, MatrixXf dy) {
-  dy = (y.array() > 0).select(dy, 0.0F);
-  return dy;
-}
-
-// Layers laid one after the other; He's initialisation (uniform), biases 0.
-class LayerPlan {
- public:
-  Layer Add(Index in, Index out) {
-    layers_.push_back({size_, in, out});
-    size_ += layers_.back().size();
-    return layers_.back();
-  }
-  Index size() const { return size_; }
-  VectorXf Initial(uint64_t seed) const {
-    VectorXf p = VectorXf::Zero(size_);
-    std::mt19937_64 random(seed);
-    for (const Layer& layer : layers_) {
-      const double bound = std::sqrt(6.0 / static_cast<double>(layer.in));
-      for (Index i = 0; i < layer.in * layer.out; ++i) {
-        p[layer.at + i] = static_cast<float>(bound * (2 * Uniform(&random) - 1));
-      }
-    }
-    return p;
-  }
-
- private:
-  std::vector<Layer> layers_;
-  Index size_ = 0;
-};
+using nn::BackRelu;
+using nn::Layer;
+using nn::LayerPlan;
+using nn::Relu;
 
 class PaperNetwork final : public QNetwork {
  public:

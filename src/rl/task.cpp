@@ -5,8 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/uniform.h"
 #include "model/footprint.h"
-#include "rl/uniform.h"
 
 namespace espalier {
 namespace {

@@ -173,6 +173,11 @@ GaussianProcess::Prediction GaussianProcess::Predict(const MatrixXd& x) const {
   return prediction;
 }
 
+VectorXd GaussianProcess::MeanGradient(const VectorXd& x) const {
+  ESPALIER_CHECK(n() > 0 && x.size() == kernel_.n_block());
+  return scale_ * (kernel_.Gradient(x, x_) * alpha_);
+}
+
 GaussianProcess::Slopes GaussianProcess::Gradients(const VectorXd& x) const {
   ESPALIER_CHECK(n() > 0 && x.size() == kernel_.n_block());
   const MatrixXd by_x = kernel_.Gradient(x, x_);

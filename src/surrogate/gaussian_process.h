@@ -37,6 +37,8 @@ class GaussianProcess {
   // For every column of x. REQUIRES: data.
   Prediction Predict(const Eigen::MatrixXd& x) const;
   Eigen::VectorXd Mean(const Eigen::MatrixXd& x) const;
+  // Derivative of the mean by x, at a fraction of the cost of Gradients.
+  Eigen::VectorXd MeanGradient(const Eigen::VectorXd& x) const;
   // Derivatives of mean and variance by x.
   struct Slopes {
     Eigen::VectorXd mean;

@@ -113,6 +113,7 @@ TEST(GaussianProcess, GradientsAreThoseOfFiniteDifferences) {
   for (uint32_t seed = 5; seed < 10; ++seed) {
     const VectorXd at = RandomPlans(1, seed).col(0);
     const auto slopes = process.Gradients(at);
+    EXPECT_LT((process.MeanGradient(at) - slopes.mean).norm(), 1e-12);
     for (int b = 0; b < kBlocks; ++b) {
       MatrixXd around(kBlocks, 2);
       around.colwise() = at;

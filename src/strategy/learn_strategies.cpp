@@ -1,0 +1,207 @@
+#include "strategy/learn_strategies.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/stopwatch.h"
+#include "base/uniform.h"
+#include "importance/density.h"
+#include "importance/fronts.h"
+#include "strategy/hypervolume.h"
+#include "strategy/strategy_plans.h"
+#include "surrogate/archive_surrogate.h"
+
+namespace espalier {
+namespace {
+
+constexpr int kWorkloads = 6;
+
+Plan WithoutAnyBlock(int n_layer) {
+  Plan plan = Plan::Dense(n_layer);
+  for (int b = 0; b < plan.n_block(); ++b) {
+    plan.Drop({b});
+  }
+  return plan;
+}
+
+class StrategyLoop {
+ public:
+  StrategyLoop(PlanEvaluator* evaluator, const MemoryModel& memory, const StrategyLoopOptions& options, StratNet* net)
+      : evaluator_(evaluator),
+        memory_(memory),
+        options_(options),
+        net_(net),
+        n_layer_(static_cast<int>(memory.block_bytes.size() / 2)),
+        kv_cells_(SpreadOfCells(memory, kWorkloads)),
+        surrogate_(&evaluator->archive(), n_layer_) {}
+
+  Result<StrategyReport> Run(const std::function<void(const StrategyRound&)>& progress) {
+    ESPALIER_RETURN_IF_ERROR(MeasureWhatIsMissing());
+    bool last_was_empty = false;
+    for (;;) {
+      ESPALIER_RETURN_IF_ERROR(surrogate_.Refresh());
+      StratTrainingOptions training = options_.training;
+      training.seed += report_.rounds.size();
+      const double value = TrainStratNet(*surrogate_.get(), memory_, report_.worst_loss, training, net_);
+      double squares = 0;
+      const std::vector<Plan> batch = NextBatch();
+      for (const Plan& plan : batch) {
+        const double guess = surrogate_.get()->Predict(plan).log_mean;
+        ESPALIER_ASSIGN_OR_RETURN(const double loss, Measure(plan));
+        squares += std::pow(guess - std::log(loss + LossSurrogate::kFloor), 2);
+      }
+      StrategyRound round;
+      round.evaluations = evaluations_;
+      round.hypervolume = MeanHypervolume();
+      round.surrogate_error = batch.empty() ? 0 : std::sqrt(squares / static_cast<double>(batch.size()));
+      round.tchebycheff = value;
+      round.seconds = watch_.Milliseconds() / 1000;
+      report_.rounds.push_back(round);
+      if (progress) {
+        progress(round);
+      }
+      report_.exhausted = batch.empty() && last_was_empty;
+      last_was_empty = batch.empty();
+      if (report_.exhausted || evaluations_ >= options_.evaluations) {
+        return std::move(report_);
+      }
+    }
+  }
+
+ private:
+  Result<double> Measure(const Plan& plan) {
+    evaluations_ += evaluator_->archive().LossOf(plan) ? 0 : 1;
+    return evaluator_->Measure(plan);
+  }
+
+  // What the scale of losses, the surrogate's prior and its first fit need.
+  Status MeasureWhatIsMissing() {
+    const Plan nothing = WithoutAnyBlock(n_layer_);
+    ESPALIER_ASSIGN_OR_RETURN(report_.worst_loss, Measure(nothing));
+    ESPALIER_RETURN_IF_ERROR(surrogate_.Refresh());
+    if (surrogate_.get() != nullptr) {
+      return Status::Ok();
+    }
+    for (int b = 0; b < 2 * n_layer_; ++b) {
+      Plan single = Plan::Dense(n_layer_);
+      single.Drop({b});
+      ESPALIER_RETURN_IF_ERROR(Measure(single).status());
+    }
+    std::mt19937_64 random(options_.training.seed);
+    for (int i = 0; i < n_layer_; ++i) {
+      Plan plan = Plan::Dense(n_layer_);
+      const double share = Uniform(&random);
+      for (int b = 0; b < 2 * n_layer_; ++b) {
+        if (Uniform(&random) < share) {
+          plan.Drop({b});
+        }
+      }
+      ESPALIER_RETURN_IF_ERROR(Measure(plan).status());
+    }
+    return Status::Ok();
+  }
+
+  // What StratNet proposes and nobody has measured: its strategies as they are, and with one block more or less dropped
+  // in their own order, since where a fraction passes a half is the least certain part of it.
+  std::vector<Plan> Proposals() const {
+    std::vector<Plan> plans;
+    std::set<std::string> seen;
+    for (const int64_t cells : kv_cells_) {
+      const double ratio = static_cast<double>(cells) / memory_.cells_of_weights();
+      const Eigen::MatrixXf keep = net_->Forward(EvenPreferences(options_.preferences, ratio));
+      for (Eigen::Index i = 0; i < keep.cols(); ++i) {
+        const Plan snapped = Snap(keep.col(i));
+        const std::vector<BlockId> order = DropOrderOf(keep.col(i));
+        const auto dropped = static_cast<int>(snapped.dropped().size());
+        for (int n = dropped - 1; n <= dropped + 1; ++n) {
+          if (n < 1 || n > 2 * n_layer_) {
+            continue;
+          }
+          Plan plan = Plan::Dense(n_layer_);
+          for (int b = 0; b < n; ++b) {
+            plan.Drop(order[static_cast<size_t>(b)]);
+          }
+          if (!evaluator_->archive().LossOf(plan) && seen.insert(plan.ToText()).second) {
+            plans.push_back(std::move(plan));
+          }
+        }
+      }
+    }
+    return plans;
+  }
+
+  // One after the other the plan that adds most, if it loses what is hoped, to the fronts with those before it.
+  std::vector<Plan> NextBatch() const {
+    const std::vector<Plan> plans = Proposals();
+    const std::vector<LossSurrogate::Guess> guesses = surrogate_.get()->Predict(plans);
+    Fronts fronts(memory_, kv_cells_);
+    fronts.AddAll(evaluator_->archive());
+    const auto most = std::min<int64_t>(options_.plans_per_round, options_.evaluations - evaluations_);
+    std::vector<Plan> batch;
+    auto optimism = options_.optimism.begin();
+    while (static_cast<int64_t>(batch.size()) < most && optimism != options_.optimism.end()) {
+      size_t best = plans.size();
+      double best_gain = 0;
+      const auto hoped = [&](size_t i) {
+        return std::max(0.0, std::exp(guesses[i].log_mean - *optimism * guesses[i].log_sd) - LossSurrogate::kFloor);
+      };
+      for (size_t i = 0; i < plans.size(); ++i) {
+        const double gain = fronts.Gain(plans[i], hoped(i), LossSurrogate::kFloor);
+        if (gain > best_gain) {
+          best = i;
+          best_gain = gain;
+        }
+      }
+      if (best == plans.size()) {
+        ++optimism;
+        continue;
+      }
+      fronts.Add(plans[best], hoped(best));
+      batch.push_back(plans[best]);
+    }
+    return batch;
+  }
+
+  double MeanHypervolume() const {
+    double sum = 0;
+    const Archive& archive = evaluator_->archive();
+    for (const int64_t cells : kv_cells_) {
+      const Objectives objectives(memory_, cells, report_.worst_loss);
+      std::vector<ObjectivePoint> points = {{1, 0}};
+      for (const ArchiveRow& row : archive.rows()) {
+        if (archive.whole(row)) {
+          const Eigen::MatrixXd keep = KeepMatrix(std::span(&row.plan, 1));
+          points.push_back(
+              {objectives.Size(keep.col(0)), objectives.Loss(std::log(archive.Loss(row) + LossSurrogate::kFloor))});
+        }
+      }
+      sum += Hypervolume(std::move(points), {1, 1});
+    }
+    return sum / static_cast<double>(kv_cells_.size());
+  }
+
+  PlanEvaluator* evaluator_;
+  const MemoryModel& memory_;
+  const StrategyLoopOptions& options_;
+  StratNet* net_;
+  const int n_layer_;
+  const std::vector<int64_t> kv_cells_;
+  ArchiveSurrogate surrogate_;
+  StrategyReport report_;
+  int64_t evaluations_ = 0;
+  Stopwatch watch_;
+};
+
+}  // namespace
+
+Result<StrategyReport> LearnStrategies(PlanEvaluator* evaluator, const MemoryModel& memory,
+                                       const StrategyLoopOptions& options, StratNet* net,
+                                       const std::function<void(const StrategyRound&)>& progress) {
+  return StrategyLoop(evaluator, memory, options, net).Run(progress);
+}
+
+}  // namespace espalier
