@@ -3,6 +3,7 @@
 Every sentence is computed from figures; what was asked for stands here as a number and is said to be met or not.
 """
 import math
+import os
 
 from measurement_figures import check_means, policy_of, ratios_of
 from measurement_page import interval, machines, met, percent, table
@@ -63,22 +64,25 @@ class Page:
         o = self.work.options
         steps = [f"{c.name}/rap/{step}" for c in self.deep for step in ("paper-1", "measured-1", "test")]
         remark = f" {o.remark}" if o.remark else ""
+        flags = f"--rank-windows {o.rank_windows} --test-windows {o.test_windows}"
         report = self.test(self.compared()[0])
         return f"""# RAP: what the learned agent is worth
 
 The agent of RAP (arXiv 2505.17138) in its two forms, `paper` (the paper's reward) and `measured` (a loss for a reward),
-on the 16-layer model of `models/` in two configurations: {" and ".join(c.title for c in self.deep)}. Everything on this
-page is printed by
+on the 16-layer model of `models/` in two configurations: {" and ".join(f"({c.title})" for c in self.deep)}. Everything
+on this page is printed by
 
 ```
 bench/measurement_results.py --work FOLDER ... --only '*/rank,*/search,*/test'
-bench/rap_results.py --work FOLDER --rank-windows {o.rank_windows} --test-windows {o.test_windows} \\
+bench/rap_results.py --work FOLDER {flags} --seeds {o.seeds} \\
   --calibration books-calibration.txt --test books-test.txt
 ```
 
-Machine: {machines(self.work, steps)}.{remark} {o.seeds} seeds; each agent is trained on a copy of the profile that
-[measurement.md](measurement.md) compares (`searched`), so that no agent profits from what another one measured. Test:
-{report['scored_tokens']} tokens of `{report['corpus']}`, workloads, budgets and intervals as on that page. Intervals
+Machine: {machines(self.work, steps)}.{remark}
+
+{o.seeds} seeds; each agent is trained on a copy of the profile that [measurement.md](measurement.md) compares
+(`searched`), so that no agent profits from what another one measured. Test:
+{report['scored_tokens']} tokens of `{os.path.basename(report['corpus'])}`, workloads, budgets and intervals as on that page. Intervals
 over seeds are 95 % by Student's t (of ratios: of their logarithms)."""
 
     # -----------------------------------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "cli/text_option.h"
+#include "cli/train_stratnet.h"
+#include "cli/training_evaluator.h"
 #include "cli/training_plot.h"
 #include "control/rap_training.h"
 #include "eval/plan_evaluator.h"
 #include "model/fingerprint.h"
 #include "model/quote.h"
-#include "policy/profile_policies.h"
 #include "profile/profile_file.h"
 #include "rl/agent.h"
 #include "runtime/engine.h"
@@ -115,29 +116,13 @@ Result<std::optional<Agent>> OtherModelsAgent(const TrainRapFlags& o) {
                               Quote(o.from), o.network, o.reward, o.seed, other.agents.size()));
 }
 
-// The evaluator of the profile's own text; nullptr without --text.
+// nullptr without --text.
 Result<std::unique_ptr<PlanEvaluator>> OpenEvaluator(const TrainRapFlags& o, const std::shared_ptr<const Model>& model,
                                                      ProfileStore* store) {
   if (o.text.file.empty()) {
     return std::unique_ptr<PlanEvaluator>();
   }
-  ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
-  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, o.text.Read(*model, *tokenizer));
-  PlanEvaluatorOptions options;
-  ESPALIER_ASSIGN_OR_RETURN(options.engine, o.engine.Read(windows.window_tokens));
-  const Profile& profile = store->profile();
-  options.ablation = profile.ablation;
-  options.means = std::make_shared<BlockMeans>(profile.means);
-  const Archive* served = ServedArchive(profile, ServedLike(DescribeSet(windows, options)));
-  if (served == nullptr || !(served->set() == DescribeSet(windows, options))) {
-    return InvalidArgument(fmt::format(
-        "--text {}: expected the text, windows, protocol and KV types that the profile was ranked on ({}), found {}",
-        Quote(windows.corpus), served != nullptr ? served->set().Key() : "none", DescribeSet(windows, options).Key()));
-  }
-  ProgressBar bar("dense predictions");
-  return PlanEvaluator::Create(model, windows, options, store, [&bar](int64_t done, int64_t total) {
-    bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
-  });
+  return OpenTrainingEvaluator(o.text, o.engine, model, store);
 }
 
 Json ReportOf(const TrainRapFlags& o, const Model& model, const std::string& path, const RapTrainingReport& report) {
@@ -255,6 +240,7 @@ void AddTrainCommand(CLI::App& app, std::vector<Command>& commands) {
       "  espalier train rap twin --profile twin.profile --network shared --from reference.profile --episodes 0\n"
       "  espalier train rap model.gguf --text calibration.txt --rounds 6 --minutes 20 --seed 3 --json\n");
   AddCommand<TrainRapFlags>(rap, commands, BindTrainRap, RunTrainRap);
+  AddTrainStratNet(*train, commands);
 }
 
 }  // namespace espalier

@@ -23,7 +23,7 @@ constexpr std::string_view kRap = "rap";  // one of its kinds: they take part un
 std::vector<uint64_t> SeedsOf(const Profile& profile, std::string_view name) {
   std::set<uint64_t> seeds;
   for (const Agent& agent : profile.agents) {
-    if (name == PolicyOfReward(agent.reward)) {
+    if (name == PolicyOfReward(agent.reward) || name == agent.network) {
       seeds.insert(agent.seed);
     }
   }

@@ -15,7 +15,7 @@
 namespace espalier {
 
 // A policy that takes part. `random` takes part with each of the profile's random orders, those of
-// RAP with each agent, all others once.
+// RAP and StratNet with each agent, all others once.
 struct Contestant {
   std::string name;
   std::vector<std::unique_ptr<Policy>> instances;

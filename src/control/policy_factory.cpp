@@ -7,6 +7,7 @@
 
 #include "model/quote.h"
 #include "rl/agent.h"
+#include "strategy/strat_policy.h"
 
 namespace espalier {
 
@@ -14,6 +15,7 @@ const std::vector<std::string>& AllProfilePolicyNames() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all = ProfilePolicyNames();
     all.insert(all.end(), RapPolicyNames().begin(), RapPolicyNames().end());
+    all.emplace_back(kStratNetwork);
     return all;
   }();
   return names;
@@ -24,6 +26,10 @@ Result<std::unique_ptr<Policy>> MakePolicy(std::string_view name, const Profile&
   const auto is = [&](const std::string& other) { return other == name; };
   if (std::any_of(RapPolicyNames().begin(), RapPolicyNames().end(), is)) {
     ESPALIER_ASSIGN_OR_RETURN(auto policy, MakeRapPolicy(std::string(name), profile, options.seed));
+    return WithPredictedLoss(std::move(policy), profile, options);
+  }
+  if (name == kStratNetwork) {
+    ESPALIER_ASSIGN_OR_RETURN(auto policy, MakeStratPolicy(profile, options));
     return WithPredictedLoss(std::move(policy), profile, options);
   }
   if (std::none_of(ProfilePolicyNames().begin(), ProfilePolicyNames().end(), is)) {

@@ -13,11 +13,11 @@
 
 namespace espalier {
 
-// ProfilePolicyNames() and RapPolicyNames(), the default first.
+// ProfilePolicyNames(), RapPolicyNames() and "stratnet", the default first.
 const std::vector<std::string>& AllProfilePolicyNames();
 
-// As MakeProfilePolicy; rap: of the profile's agents the one of `options.seed`, else the first. Where there is none, or
-// one of another version or shape of model: kNotFound, kUnsupported, kInvalidArgument.
+// As MakeProfilePolicy; rap and stratnet: of the profile's agents the one of `options.seed`, else the first. Where
+// there is none, or one of another version or shape of model: kNotFound, kUnsupported, kInvalidArgument.
 Result<std::unique_ptr<Policy>> MakePolicy(std::string_view name, const Profile& profile,
                                            const ProfilePolicyOptions& options = {});
 

@@ -1,0 +1,151 @@
+// espalier train stratnet: teaches the network that answers compression requests.
+#include "cli/train_stratnet.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/interrupt.h"
+#include "cli/json.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/terminal.h"
+#include "cli/text_option.h"
+#include "cli/training_evaluator.h"
+#include "model/fingerprint.h"
+#include "model/quote.h"
+#include "profile/profile_file.h"
+#include "runtime/engine.h"
+#include "strategy/learn_strategies.h"
+#include "strategy/strat_policy.h"
+
+namespace espalier {
+namespace {
+
+struct StratNetFlags {
+  ModelOption model;
+  std::string profile;
+  int evaluations = StrategyLoopOptions().evaluations;
+  uint64_t seed = 1;
+  TextOption text = {.max_windows = 16, .spread = true};
+  EngineFlags engine;
+  bool json = false;
+};
+
+void BindStratNet(CLI::App& app, StratNetFlags& o) {
+  AddModelOption(app, o.model);
+  app.add_option("--profile", o.profile,
+                 "What was measured for this model, which StratNet and the plans it proposes are added to; begun where "
+                 "there is none; default: MODEL.profile");
+  AddTextOption(app, o.text, "Calibration text to measure plans on; with a profile the one that it was ranked on");
+  app.add_option("--evaluations", o.evaluations, "Plans to measure at most")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "Networks of several seeds stand beside each other in the profile")
+      ->capture_default_str();
+  AddEngineFlags(app, o.engine);
+  AddJsonFlag(app, o.json);
+}
+
+Json ReportOf(const StratNetFlags& o, const Model& model, const std::string& path, const StrategyReport& report) {
+  Json json = {{"model", ModelJson(model)}, {"profile", path}, {"seed", o.seed}, {"rounds", Json::array()}};
+  for (const StrategyRound& round : report.rounds) {
+    json["rounds"].push_back({{"evaluations", round.evaluations},
+                              {"hypervolume", round.hypervolume},
+                              {"surrogate_error", round.surrogate_error},
+                              {"tchebycheff", round.tchebycheff},
+                              {"seconds", round.seconds}});
+  }
+  json["worst_loss_nats"] = report.worst_loss;
+  json["exhausted"] = report.exhausted;
+  return json;
+}
+
+void PrintText(const StratNetFlags& o, const Model& model, const std::string& path, const StrategyReport& report) {
+  fmt::print("{} {}: StratNet, seed {}\n", model.display_name(), model.quantization(), o.seed);
+  fmt::print("  {:>11} {:>11} {:>15} {:>11} {:>9}\n", "evaluations", "hypervolume", "surrogate error", "tchebycheff",
+             "seconds");
+  const size_t n = report.rounds.size();
+  const size_t step = std::max<size_t>(1, n / 12);  // a screen of them; JSON has all
+  for (size_t i = 0; i < n; ++i) {
+    const StrategyRound& round = report.rounds[i];
+    if (i % step == 0 || i + 1 == n) {
+      fmt::print("  {:>11} {:>11.5f} {:>15.3f} {:>11.4f} {:>9.1f}\n", round.evaluations, round.hypervolume,
+                 round.surrogate_error, round.tchebycheff, round.seconds);
+    }
+  }
+  fmt::print("{}in {}\n", report.exhausted ? "nothing left that promised to add anything; " : "",
+             Printable(path, 4096));
+}
+
+Status RunTrainStratNet(const StratNetFlags& o) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
+  const std::string path = o.profile.empty() ? model->path() + ".profile" : o.profile;
+  ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, o.engine.Read(model->hparams().n_ctx_train));
+  ESPALIER_ASSIGN_OR_RETURN(const MemoryModel memory, MeasureMemoryModel(model, serving));
+  RecoveryNotes notes;
+  ESPALIER_ASSIGN_OR_RETURN(const auto store, ProfileStore::Open(path, *model, &notes));
+  std::for_each(notes.begin(), notes.end(), Warn);
+  ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, OpenTrainingEvaluator(o.text, o.engine, model, store.get()));
+  std::atomic<bool> stop = false;
+  evaluator->StopWhen(&stop);
+  const InterruptGuard guard([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop);
+
+  StrategyLoopOptions options;
+  options.evaluations = o.evaluations;
+  options.training.seed = o.seed;
+  StratNet net(model->n_block(), o.seed);
+  if (auto known = FindStratNet(store->profile(), o.seed); known.ok()) {
+    net = std::move(*known);  // it learns further
+  }
+  const auto keep = [&](int64_t evaluations) {
+    store->profile().Put(RecordOf(net, o.seed, evaluations, store->profile().model_fingerprint));
+    return store->Save();
+  };
+  Status kept;
+  ProgressBar bar("training");
+  auto report = LearnStrategies(evaluator.get(), memory, options, &net, [&](const StrategyRound& round) {
+    kept = keep(round.evaluations);
+    bar.Update(static_cast<uint64_t>(std::min<int64_t>(round.evaluations, o.evaluations)),
+               static_cast<uint64_t>(std::max(o.evaluations, 1)),
+               fmt::format("{} evaluations, hypervolume {:.5f}, surrogate error {:.3f}", round.evaluations,
+                           round.hypervolume, round.surrogate_error));
+  });
+  if (!report.ok() && report.status().code() == ErrorCode::kAborted) {
+    ESPALIER_RETURN_IF_ERROR(store->Save());
+    fmt::print(stderr,
+               "espalier: stopped; what was measured and learned is in {}, and the same command goes on from "
+               "there\n",
+               Printable(path, 4096));
+  }
+  ESPALIER_RETURN_IF_ERROR(report.status());
+  ESPALIER_RETURN_IF_ERROR(kept);
+  if (o.json) {
+    PrintJson(ReportOf(o, *model, path, *report));
+  } else {
+    PrintText(o, *model, path, *report);
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+void AddTrainStratNet(CLI::App& train, std::vector<Command>& commands) {
+  auto* command = train.add_subcommand(
+      "stratnet", "UniCuCo's StratNet (arXiv 2505.12216): one network for any number of compression requests");
+  command->footer(
+      "Measures plans that StratNet proposes, and trains it through a surrogate fitted to all that was measured. It "
+      "then\n"
+      "decides with --policy stratnet wherever a policy is taken, and takes part in `espalier compare`.\n\n"
+      "Examples:\n"
+      "  espalier train stratnet reference --text calibration.txt --profile reference.profile --evaluations 100\n"
+      "  espalier train stratnet model.gguf --text calibration.txt --windows 16 --seed 3 --json\n");
+  AddCommand<StratNetFlags>(command, commands, BindStratNet, RunTrainStratNet);
+}
+
+}  // namespace espalier
