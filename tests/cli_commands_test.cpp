@@ -34,6 +34,7 @@ TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
                                                                                        {"rank"},
                                                                                        {"compare"},
                                                                                        {"train", "rap"},
+                                                                                       {"train", "stratnet"},
                                                                                        {"export"},
                                                                                        {"bench"},
                                                                                        {"bench", "residency"},
