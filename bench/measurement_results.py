@@ -256,37 +256,28 @@ def steps_of(work, configuration):
     return {f"{c.name}/{step}": run for step, run in steps.items()}
 
 
-def read_options():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def option_parser(description, splits):
+    """With what every page of results takes: `splits` are the texts it needs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, help="folder of results, profiles and quantised models")
-    for split in ("calibration", "validation", "test"):
+    for split in splits:
         parser.add_argument("--" + split, metavar="FILE", required=True)
     parser.add_argument("--espalier", default="build/release/espalier")
     parser.add_argument("--microbench", default="build/release/bench/espalier_microbench")
     parser.add_argument("--quantize", metavar="PATH", help="llama-quantize, where quantised models are missing")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--rank-windows", type=int, default=16)
-    parser.add_argument("--exhaustive-windows", type=int, default=8)
-    parser.add_argument("--validation-windows", type=int, default=32)
     parser.add_argument("--test-windows", type=int, default=64)
-    parser.add_argument("--times-of-gsi", type=float, default=4, metavar="N",
-                        help="swaps go on until ranking has taken N times what GSI takes; default: 4")
-    parser.add_argument("--configurations", default=",".join(c.name for c in CONFIGURATIONS), metavar="NAME,...",
-                        help="default: %(default)s")
     parser.add_argument("--remark", metavar="TEXT", help="said on the page beside the machine: what else ran on it")
     parser.add_argument("--only", metavar="STEP,...", help="run these steps, wildcards allowed, and print no page")
     parser.add_argument("--print", action="store_true", help="run nothing: the page of what is done")
     parser.add_argument("--list", action="store_true", help="list the steps, and which are done")
-    return parser.parse_args()
+    return parser
 
 
-def main():
-    options = read_options()
-    work = Work(options)
-    names = options.configurations.split(",")
-    configurations = [c for c in CONFIGURATIONS if c.name in names]
-    steps = {step: run for c in configurations for step, run in steps_of(work, c).items()}
-    steps["decisions"] = lambda: decisions(work)
+def run_steps(work, steps, page):
+    """Runs the steps, by name, that are asked for and not done; then prints what `page` returns."""
+    options = work.options
     if options.list:
         print("\n".join(f"{'done' if work.done(step) else '    '}  {step}" for step in steps))
         return
@@ -298,7 +289,28 @@ def main():
             work.save(step, run())
             say(f"== {step}: {time.monotonic() - start:.0f} s")
     if not options.only:
-        print(measurement_page.page(work, configurations), end="")
+        print(page(), end="")
+
+
+def read_options():
+    parser = option_parser(__doc__, ["calibration", "validation", "test"])
+    parser.add_argument("--exhaustive-windows", type=int, default=8)
+    parser.add_argument("--validation-windows", type=int, default=32)
+    parser.add_argument("--times-of-gsi", type=float, default=4, metavar="N",
+                        help="swaps go on until ranking has taken N times what GSI takes; default: 4")
+    parser.add_argument("--configurations", default=",".join(c.name for c in CONFIGURATIONS), metavar="NAME,...",
+                        help="default: %(default)s")
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
+    work = Work(options)
+    names = options.configurations.split(",")
+    configurations = [c for c in CONFIGURATIONS if c.name in names]
+    steps = {step: run for c in configurations for step, run in steps_of(work, c).items()}
+    steps["decisions"] = lambda: decisions(work)
+    run_steps(work, steps, lambda: measurement_page.page(work, configurations))
 
 
 if __name__ == "__main__":
