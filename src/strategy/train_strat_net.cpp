@@ -12,6 +12,7 @@
 namespace espalier {
 
 using Eigen::Index;
+using Eigen::MatrixXd;
 using Eigen::MatrixXf;
 using Eigen::VectorXd;
 using Eigen::VectorXf;
@@ -42,13 +43,14 @@ double TrainStratNet(const LossSurrogate& surrogate, const MemoryModel& memory, 
         requests, static_cast<float>(1 + (options.last_sharpness - 1) * done),
         [&](const MatrixXf& keep) {
           MatrixXf derivative(keep.rows(), keep.cols());
+          const MatrixXd fractions = keep.cast<double>();
+          MatrixXd loss_by_keep;
+          const VectorXd log_losses = surrogate.MeansAndSlopes(fractions, &loss_by_keep);
           for (Index i = 0; i < keep.cols(); ++i) {
             const Objectives& at = objectives[static_cast<size_t>(i)];
-            const VectorXd x = keep.col(i).cast<double>();
-            const LossSurrogate::Slope loss = surrogate.MeanAndSlope(x);
-            const Scalarised g =
-                AugmentedTchebycheff(requests[static_cast<size_t>(i)].preference, at.Size(x), at.Loss(loss.log_mean));
-            const VectorXd by_keep = g.by_size * at.size_by_keep() + g.by_loss * at.loss_by_log() * loss.by_keep;
+            const Scalarised g = AugmentedTchebycheff(requests[static_cast<size_t>(i)].preference,
+                                                      at.Size(fractions.col(i)), at.Loss(log_losses[i]));
+            const VectorXd by_keep = g.by_size * at.size_by_keep() + g.by_loss * at.loss_by_log() * loss_by_keep.col(i);
             derivative.col(i) = (by_keep / static_cast<double>(keep.cols())).cast<float>();
             value += g.value / static_cast<double>(keep.cols());
           }

@@ -61,7 +61,7 @@ bool GaussianProcess::TryFactor(double jitter) {
 Status GaussianProcess::Factor() {
   for (double jitter = 0; jitter <= 1e-2; jitter = jitter == 0 ? 1e-10 : 10 * jitter) {
     if (TryFactor(jitter)) {
-      alpha_ = Solve(lower_, Standardised());
+      SolveForMean();
       return Status::Ok();
     }
   }
@@ -88,8 +88,13 @@ Status GaussianProcess::AddRow(const VectorXd& x, double y) {
   lower_.col(size).setZero();
   lower_.row(size).head(size) = row.transpose();
   lower_(size, size) = std::sqrt(left);
-  alpha_ = Solve(lower_, Standardised());
+  SolveForMean();
   return Status::Ok();
+}
+
+void GaussianProcess::SolveForMean() {
+  alpha_ = Solve(lower_, Standardised());
+  mean_ = PlanKernel::Expansion(kernel_, x_, alpha_);
 }
 
 double GaussianProcess::LogMarginalLikelihood(PlanKernel::Theta* gradient) const {
@@ -148,13 +153,13 @@ Status GaussianProcess::FitHyperParameters(int steps) {
   return Factor();
 }
 
-VectorXd GaussianProcess::Mean(const MatrixXd& x) const {
-  ESPALIER_CHECK(n() > 0);
-  constexpr Index kAtOnce = 1024;  // so that the covariance stays in the cache
-  VectorXd mean(x.cols());
-  for (Index first = 0; first < x.cols(); first += kAtOnce) {
-    const Index count = std::min(kAtOnce, x.cols() - first);
-    mean.segment(first, count) = (scale_ * (kernel_.Matrix(x.middleCols(first, count), x_) * alpha_)).array() + offset_;
+VectorXd GaussianProcess::Mean(const MatrixXd& x) const { return MeanAndGradient(x, nullptr); }
+
+VectorXd GaussianProcess::MeanAndGradient(const MatrixXd& x, MatrixXd* gradient) const {
+  ESPALIER_CHECK(n() > 0 && x.rows() == kernel_.n_block());
+  const VectorXd mean = (scale_ * mean_(x, gradient)).array() + offset_;
+  if (gradient != nullptr) {
+    *gradient *= scale_;
   }
   return mean;
 }
@@ -173,9 +178,12 @@ GaussianProcess::Prediction GaussianProcess::Predict(const MatrixXd& x) const {
   return prediction;
 }
 
-VectorXd GaussianProcess::MeanGradient(const VectorXd& x) const {
-  ESPALIER_CHECK(n() > 0 && x.size() == kernel_.n_block());
-  return scale_ * (kernel_.Gradient(x, x_) * alpha_);
+GaussianProcess::Prediction GaussianProcess::LeaveOneOut() const {
+  ESPALIER_CHECK(n() > 0);
+  MatrixXd inverse = MatrixXd::Identity(n(), n());
+  Triangle(lower_).solveInPlace(inverse);
+  const VectorXd precision = inverse.colwise().squaredNorm();  // diagonal of the covariance's inverse
+  return {y_ - scale_ * alpha_.cwiseQuotient(precision), scale_ * scale_ * precision.cwiseInverse()};
 }
 
 GaussianProcess::Slopes GaussianProcess::Gradients(const VectorXd& x) const {

@@ -37,8 +37,9 @@ class GaussianProcess {
   // For every column of x. REQUIRES: data.
   Prediction Predict(const Eigen::MatrixXd& x) const;
   Eigen::VectorXd Mean(const Eigen::MatrixXd& x) const;
-  // Derivative of the mean by x, at a fraction of the cost of Gradients.
-  Eigen::VectorXd MeanGradient(const Eigen::VectorXd& x) const;
+  // The same, and the derivative of each mean by its x into the columns of `gradient`: together for many x at a
+  // fraction of the cost of Gradients.
+  Eigen::VectorXd MeanAndGradient(const Eigen::MatrixXd& x, Eigen::MatrixXd* gradient) const;
   // Derivatives of mean and variance by x.
   struct Slopes {
     Eigen::VectorXd mean;
@@ -46,13 +47,21 @@ class GaussianProcess {
   };
   Slopes Gradients(const Eigen::VectorXd& x) const;
 
+  // What the process would say of each row's output if it did not have that row, hyper-parameters as they are (R&W
+  // 5.12); variances with noise, as the outputs have it. REQUIRES: data. Cost: n^3 / 3.
+  Prediction LeaveOneOut() const;
+
   const PlanKernel& kernel() const { return kernel_; }
+  const Eigen::MatrixXd& x() const { return x_; }
+  const Eigen::VectorXd& y() const { return y_; }
   Eigen::Index n() const { return x_.cols(); }
   // Of the outputs' noise, in their units.
   double noise_variance() const { return kernel_.noise() * scale_ * scale_; }
 
  private:
   Status Factor();
+  // From lower_ and the outputs.
+  void SolveForMean();
   // Factors the covariance at the present hyper-parameters; false if it cannot be done.
   bool TryFactor(double jitter);
   Eigen::VectorXd Standardised() const { return (y_.array() - offset_) / scale_; }
@@ -62,9 +71,10 @@ class GaussianProcess {
   Eigen::VectorXd y_;
   double offset_ = 0;
   double scale_ = 1;
-  double jitter_ = 0;      // what had to be added to the diagonal, relative to it; 0 as a rule
-  Eigen::MatrixXd lower_;  // Cholesky factor of the covariance, noise included
-  Eigen::VectorXd alpha_;  // covariance^-1 times the standardised outputs
+  double jitter_ = 0;           // what had to be added to the diagonal, relative to it; 0 as a rule
+  Eigen::MatrixXd lower_;       // Cholesky factor of the covariance, noise included
+  Eigen::VectorXd alpha_;       // covariance^-1 times the standardised outputs
+  PlanKernel::Expansion mean_;  // of the standardised outputs
 };
 
 }  // namespace espalier

@@ -113,7 +113,6 @@ TEST(GaussianProcess, GradientsAreThoseOfFiniteDifferences) {
   for (uint32_t seed = 5; seed < 10; ++seed) {
     const VectorXd at = RandomPlans(1, seed).col(0);
     const auto slopes = process.Gradients(at);
-    EXPECT_LT((process.MeanGradient(at) - slopes.mean).norm(), 1e-12);
     for (int b = 0; b < kBlocks; ++b) {
       MatrixXd around(kBlocks, 2);
       around.colwise() = at;
@@ -124,8 +123,47 @@ TEST(GaussianProcess, GradientsAreThoseOfFiniteDifferences) {
       EXPECT_NEAR(slopes.variance[b], (prediction.variance[0] - prediction.variance[1]) / (2 * kStep), 1e-5);
     }
   }
+  // Many at once: the same, one column each, over more columns than are computed together.
+  const MatrixXd many = RandomPlans(150, 11);
+  MatrixXd gradient;
+  const VectorXd means = process.MeanAndGradient(many, &gradient);
+  const auto prediction = process.Predict(many);
+  for (Index j = 0; j < many.cols(); ++j) {
+    EXPECT_NEAR(means[j], prediction.mean[j], 1e-9);
+    EXPECT_LT((gradient.col(j) - process.Gradients(many.col(j)).mean).norm(), 1e-9);
+  }
   // At a plan of the data the distance is 0, where its root has no derivative.
+  process.MeanAndGradient(x, &gradient);
+  EXPECT_TRUE(gradient.allFinite());
   EXPECT_TRUE(process.Gradients(x.col(3)).mean.allFinite());
+}
+
+TEST(GaussianProcess, LeaveOneOutIsWhatTheOtherRowsSay) {
+  constexpr Index kRows = 14;
+  const MatrixXd x = RandomPlans(kRows, 12);
+  const VectorXd y = Rough(x);
+  GaussianProcess process{Kernel()};
+  ASSERT_TRUE(process.SetData(x, y).ok());
+  const double mean = y.mean();
+  const double scale = std::sqrt((y.array() - mean).square().mean());
+  const auto left_out = process.LeaveOneOut();
+  for (Index i = 0; i < kRows; ++i) {
+    MatrixXd others(kBlocks, kRows - 1);
+    VectorXd z(kRows - 1);
+    for (Index j = 0; j < kRows - 1; ++j) {
+      others.col(j) = x.col(j + (j >= i ? 1 : 0));
+      z[j] = (y[j + (j >= i ? 1 : 0)] - mean) / scale;
+    }
+    MatrixXd covariance = process.kernel().Matrix(others, others);
+    covariance.diagonal().array() += process.kernel().noise();
+    const MatrixXd inverse = covariance.inverse();
+    const VectorXd cross = process.kernel().Matrix(others, x.col(i)).col(0);
+    EXPECT_NEAR(left_out.mean[i], mean + scale * cross.dot(inverse * z), 1e-8);
+    EXPECT_NEAR(
+        left_out.variance[i],
+        scale * scale * (process.kernel().Variance(x.col(i)) + process.kernel().noise() - cross.dot(inverse * cross)),
+        1e-8);
+  }
 }
 
 TEST(GaussianProcess, LikelihoodsGradientIsThatOfFiniteDifferences) {

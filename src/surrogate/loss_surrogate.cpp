@@ -141,10 +141,6 @@ std::vector<double> LossSurrogate::LogMeans(std::span<const Plan> plans) const {
   return {means.data(), means.data() + means.size()};
 }
 
-LossSurrogate::Slope LossSurrogate::MeanAndSlope(const VectorXd& keep) const {
-  return {process_.Mean(keep)[0], process_.MeanGradient(keep)};
-}
-
 Status LossSurrogate::Add(const Plan& plan, double loss) {
   return process_.AddRow(KeepMatrix(std::span(&plan, 1)).col(0), ToLog(loss));
 }

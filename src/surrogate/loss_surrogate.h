@@ -33,12 +33,10 @@ class LossSurrogate {
   // Guess::log_mean alone, at a fraction of the cost.
   std::vector<double> LogMeans(std::span<const Plan> plans) const;
 
-  // Guess::log_mean at any keep fractions, and its derivative by each of them.
-  struct Slope {
-    double log_mean = 0;
-    Eigen::VectorXd by_keep;
-  };
-  Slope MeanAndSlope(const Eigen::VectorXd& keep) const;
+  // Guess::log_mean at any keep fractions, by column, and its derivative by each of them into `by_keep`.
+  Eigen::VectorXd MeansAndSlopes(const Eigen::MatrixXd& keep, Eigen::MatrixXd* by_keep) const {
+    return process_.MeanAndGradient(keep, by_keep);
+  }
 
   // A measurement that was made since. Hyper-parameters stay.
   Status Add(const Plan& plan, double loss);

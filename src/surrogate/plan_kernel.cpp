@@ -1,5 +1,6 @@
 #include "surrogate/plan_kernel.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -171,6 +172,53 @@ PlanKernel::Theta PlanKernel::Contract(const MatrixXd& x, const MatrixXd& weight
     sum[kNoise] += weights(j, j) * noise_;
   }
   return sum;
+}
+
+PlanKernel::Expansion::Expansion(const PlanKernel& kernel, const MatrixXd& y, const VectorXd& weight)
+    : prior_(kernel.prior_),
+      root_(kernel.weight_.cwiseSqrt()),
+      scaled_y_(root_.asDiagonal() * y),
+      y_squares_(scaled_y_.colwise().squaredNorm()),
+      weight_(kernel.signal_ * weight),
+      by_linear_(kernel.linear_ * (1 - y.array()).matrix() * weight),
+      by_trend_(kernel.trend_ * kernel.Trends(y).dot(weight)),
+      constant_(kernel.offset_ * weight.sum()) {
+  ESPALIER_CHECK(y.cols() == weight.size());
+}
+
+VectorXd PlanKernel::Expansion::operator()(const MatrixXd& x, MatrixXd* gradient) const {
+  constexpr Index kAtOnce = 64;  // so that what lies between stays in the cache
+  VectorXd value(x.cols());
+  if (gradient != nullptr) {
+    gradient->resize(x.rows(), x.cols());
+  }
+  for (Index first = 0; first < x.cols(); first += kAtOnce) {
+    const Index n = std::min(kAtOnce, x.cols() - first);
+    const auto at = x.middleCols(first, n);
+    const MatrixXd scaled_x = root_.asDiagonal() * at;
+    MatrixXd s = -2 * (scaled_y_.transpose() * scaled_x);  // [y][x]
+    s.colwise() += y_squares_;
+    s.rowwise() += scaled_x.colwise().squaredNorm();
+    s = kRoot5 * s.cwiseMax(0.0).cwiseSqrt();
+    const MatrixXd decay = (-s.array()).exp();
+    const VectorXd sums = (1 - at.array()).matrix().transpose() * prior_;  // inside the trend's logarithm
+    const VectorXd trend = by_trend_ * (sums.array() + kTrendFloor).log();
+    value.segment(first, n) =
+        (weight_.transpose() * ((1 + s.array() + s.array().square() / 3) * decay.array()).matrix()).transpose() +
+        (1 - at.array()).matrix().transpose() * by_linear_ + trend;
+    value.segment(first, n).array() += constant_;
+    if (gradient != nullptr) {
+      // d matern / d x = slope(r^2) * 2 w (x - y): the sum over y is one matrix product more.
+      const MatrixXd slope = weight_.asDiagonal() * (-5.0 / 3.0 * (1 + s.array()) * decay.array()).matrix();
+      auto by_x = gradient->middleCols(first, n);
+      by_x = scaled_x.array().rowwise() * slope.colwise().sum().array();
+      by_x -= scaled_y_ * slope;
+      by_x = root_.asDiagonal() * by_x;
+      by_x.colwise() -= by_linear_;
+      by_x -= prior_ * (by_trend_ / (sums.array() + kTrendFloor)).matrix().transpose();
+    }
+  }
+  return value;
 }
 
 }  // namespace espalier

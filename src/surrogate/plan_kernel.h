@@ -43,6 +43,8 @@ class PlanKernel {
   double Variance(const Eigen::Ref<const Eigen::VectorXd>& x) const { return (*this)(x, x); }
   // [columns of x, columns of y]
   Eigen::MatrixXd Matrix(const Eigen::MatrixXd& x, const Eigen::MatrixXd& y) const;
+  // The function f(x) = sum_j weight_j k(x, y_j), and its derivative, for many x at once.
+  class Expansion;
   // Derivative of k(x, y_j) by x: a column for each column of y.
   Eigen::MatrixXd Gradient(const Eigen::Ref<const Eigen::VectorXd>& x, const Eigen::MatrixXd& y) const;
   // Derivative of k(x, x) by x.
@@ -61,6 +63,28 @@ class PlanKernel {
   Eigen::VectorXd weight_;  // w
   Eigen::VectorXd prior_;   // u
   double signal_ = 1, trend_ = 1, linear_ = 1, offset_ = 1, noise_ = 1;
+};
+
+// What of the sum does not depend on x is summed up beforehand: the trend, the linear part and the offset cost no loop
+// over y, the Matern part a matrix product. Copies what it needs. Thread rule: const calls from any thread.
+class PlanKernel::Expansion {
+ public:
+  Expansion() = default;
+  // REQUIRES: a weight for each column of y
+  Expansion(const PlanKernel& kernel, const Eigen::MatrixXd& y, const Eigen::VectorXd& weight);
+
+  // f(x) for each column of x; its derivative by x into the columns of `gradient`, unless that is nullptr.
+  Eigen::VectorXd operator()(const Eigen::MatrixXd& x, Eigen::MatrixXd* gradient = nullptr) const;
+
+ private:
+  Eigen::VectorXd prior_;
+  Eigen::VectorXd root_;       // by block: root of w, which distances are scaled by
+  Eigen::MatrixXd scaled_y_;   // root times y, by column
+  Eigen::VectorXd y_squares_;  // squared norms of its columns
+  Eigen::VectorXd weight_;     // times signal
+  Eigen::VectorXd by_linear_;  // linear * sum_j weight_j (1 - y_j)
+  double by_trend_ = 0;        // trend * sum_j weight_j t(y_j)
+  double constant_ = 0;        // offset * sum_j weight_j
 };
 
 }  // namespace espalier
