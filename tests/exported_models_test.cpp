@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "export/export_bytes.h"
 #include "export/gguf_export.h"
 #include "runtime/engine.h"
 #include "support/engines.h"
@@ -131,6 +132,44 @@ double MeanKl(std::span<const float> ours, std::span<const float> theirs, int n_
     sum += KlOf(ours.subspan(at, row), theirs.subspan(at, row));
   }
   return sum * static_cast<double>(row) / static_cast<double>(ours.size());
+}
+
+// Of every plan but the one without any block.
+void ExpectBytesForetold(const std::shared_ptr<const Model>& model, const ExportOptions& options) {
+  const auto bytes = ExportBytes::Create(model, options);
+  ASSERT_TRUE(bytes.ok()) << bytes.status().message();
+  const unsigned n_plan = 1U << model->n_block();
+  for (unsigned mask = 0; mask + 1 < n_plan; ++mask) {
+    const Plan plan = WithoutMask(model->n_layer(), mask);
+    const uint64_t foretold = (*bytes)(plan);
+    const uint64_t exact = GgufExport::Prepare(model, plan, options)->file_bytes();
+    ASSERT_GE(foretold, exact) << plan.ToText();
+    ASSERT_LE(foretold, exact + kGgufAlignment) << plan.ToText();
+  }
+}
+
+TEST(Export, BytesAreForetoldWithoutMakingTheFile) {
+  for (const char* type : {"F16", "Q4_K_M"}) {
+    RandomModelOptions shape = ThreeLayers(type);
+    shape.rope_freq_factors = std::string(type) == "F16";
+    const auto model = OpenOrFail(RandomModel(std::string("three-layers-") + type, shape));
+    BlockMeans means;
+    means.n_embd = model->hparams().n_embd;
+    means.values.assign(static_cast<size_t>(model->n_block() * means.n_embd), 0.1F);
+    for (const BlockMeans* added : {static_cast<const BlockMeans*>(nullptr), static_cast<const BlockMeans*>(&means)}) {
+      ExpectBytesForetold(model, {.means = added, .provenance = {{"plan", "one of them"}}});
+    }
+  }
+  // More layers than have one digit.
+  const auto reference = OpenOrFail(ReferencePath());
+  const auto bytes = ExportBytes::Create(reference);
+  ASSERT_TRUE(bytes.ok());
+  for (const char* dropped : {"a0", "f0", "a3,f7,a12", "f15", "a1,f2,a3,f4,a5,f6,a7,f8,a9,f10,a11"}) {
+    const Plan plan = *Plan::ParseDrop(dropped, reference->n_layer());
+    const uint64_t exact = GgufExport::Prepare(reference, plan)->file_bytes();
+    EXPECT_GE((*bytes)(plan), exact);
+    EXPECT_LE((*bytes)(plan), exact + kGgufAlignment);
+  }
 }
 
 TEST(Export, MeanOutputsBecomeBiases) {

@@ -13,14 +13,13 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/file.h"
+#include "export/placeholders.h"
 #include "model/quote.h"
 
 namespace espalier {
 namespace {
 
 constexpr char kPerLayer[] = "deci";
-// Of a layer that has no FFN: the least that every kernel takes.
-constexpr int64_t kPlaceholderWidth = 32;
 
 std::vector<std::byte> BytesOf(std::span<const float> values) {
   const auto bytes = std::as_bytes(values);
@@ -160,10 +159,15 @@ class GgufExport::Builder {
     header_.AddTensor(name, GGML_TYPE_F32, std::vector{static_cast<int64_t>(values.size())});
     export_.tensors_.push_back({nullptr, BytesOf(values)});
   }
-  // F16: K-quants do not fit the width.
-  void Zeros(const std::string& name, int64_t in, int64_t out) {
-    header_.AddTensor(name, GGML_TYPE_F16, std::vector{in, out});
-    export_.tensors_.push_back({nullptr, std::vector<std::byte>(static_cast<size_t>(2 * in * out))});
+  void Placeholders(const std::string& prefix, const std::vector<PlaceholderTensor>& tensors) {
+    for (const PlaceholderTensor& tensor : tensors) {
+      if (tensor.norm()) {
+        Vector(prefix + tensor.name, Mean(static_cast<size_t>(tensor.in), 1.0F));
+      } else {
+        header_.AddTensor(prefix + tensor.name, GGML_TYPE_F16, std::vector{tensor.in, tensor.out});
+        export_.tensors_.push_back({nullptr, std::vector<std::byte>(tensor.bytes())});
+      }
+    }
   }
 
   void AddGlobals() {
@@ -201,32 +205,17 @@ class GgufExport::Builder {
       ESPALIER_RETURN_IF_ERROR(
           AddBlock(prefix, *layer.attention, architecture.attention, TensorRole::kAttentionOutputBias));
     } else if (il == 0) {
-      AddAttentionPlaceholder(prefix);
+      Placeholders(prefix, AttentionPlaceholder(h_));
+      if (!added_first_.empty()) {
+        Vector(prefix + kAttentionOutputBiasName, added_first_);
+      }
     }
     if (layer.ffn) {
       ESPALIER_RETURN_IF_ERROR(AddBlock(prefix, *layer.ffn, architecture.ffn, TensorRole::kFfnDownBias));
     } else {
-      AddFfnPlaceholder(prefix);
+      Placeholders(prefix, FfnPlaceholder(h_));
     }
     return Status::Ok();
-  }
-
-  void AddAttentionPlaceholder(const std::string& prefix) {
-    Vector(prefix + "attn_norm.weight", Mean(static_cast<size_t>(h_.n_embd), 1.0F));
-    Zeros(prefix + "attn_q.weight", h_.n_embd, h_.head_dim);
-    Zeros(prefix + "attn_k.weight", h_.n_embd, h_.head_dim);
-    Zeros(prefix + "attn_v.weight", h_.n_embd, h_.head_dim);
-    Zeros(prefix + "attn_output.weight", h_.head_dim, h_.n_embd);
-    if (!added_first_.empty()) {
-      Vector(prefix + "attn_output.bias", added_first_);
-    }
-  }
-
-  void AddFfnPlaceholder(const std::string& prefix) {
-    Vector(prefix + "ffn_norm.weight", Mean(static_cast<size_t>(h_.n_embd), 1.0F));
-    Zeros(prefix + "ffn_gate.weight", h_.n_embd, kPlaceholderWidth);
-    Zeros(prefix + "ffn_up.weight", h_.n_embd, kPlaceholderWidth);
-    Zeros(prefix + "ffn_down.weight", kPlaceholderWidth, h_.n_embd);
   }
 
   const std::shared_ptr<const Model> model_;
