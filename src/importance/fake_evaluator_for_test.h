@@ -1,6 +1,7 @@
 // An evaluator whose losses are a function of the plan, for tests of searches: it counts what is asked of it.
 #pragma once
 
+#include <atomic>
 #include <cstdlib>
 #include <functional>
 #include <set>
@@ -36,6 +37,9 @@ class FunctionEvaluator final : public PlanEvaluator {
       ++work_.windows_recalled;
       return row->windows[static_cast<size_t>(window)];
     }
+    if (stop_ != nullptr && *stop_) {
+      return Aborted("measuring plans was stopped");
+    }
     ++work_.windows_measured;
     const WindowLoss loss = {kl_(plan, window), 30};
     archive_.Add(plan, window, {&loss, 1});
@@ -56,7 +60,7 @@ class FunctionEvaluator final : public PlanEvaluator {
   }
   double WindowFlops(const Plan& plan) const override { return plan.kept_attention() + plan.kept_ffn() + 1; }
   const EvaluatorWork& work() const override { return work_; }
-  void StopWhen(const std::atomic<bool>*) override {}
+  void StopWhen(const std::atomic<bool>* stop) override { stop_ = stop; }
 
   double bound_share = 0;
 
@@ -83,6 +87,7 @@ class FunctionEvaluator final : public PlanEvaluator {
   Archive archive_;
   Kl kl_;
   EvaluatorWork work_;
+  const std::atomic<bool>* stop_ = nullptr;
 };
 
 }  // namespace espalier::test
