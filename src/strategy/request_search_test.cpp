@@ -209,6 +209,31 @@ TEST(RequestSearch, EvolutionCountsPartsOfThePlansItMeasured) {
   }
 }
 
+TEST(RequestSearch, OffspringSwitchFewBlocksAndRatherFewer) {
+  std::vector<double> share(4);  // of offspring, by the number of blocks that went and came
+  constexpr int kSeeds = 100, kOffspring = 5;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    FunctionEvaluator evaluator(kToyLayers, 1, ToyKl);
+    const EvolutionOptions options = {.generations = 1, .offspring = kOffspring, .first_plans = 1, .seed = seed};
+    ASSERT_TRUE(SearchByEvolution(&evaluator, EvenBytes, 500, options).ok());
+    const auto& rows = evaluator.archive().rows();
+    ASSERT_EQ(rows.size(), 1 + kOffspring);  // the parent first
+    for (size_t i = 1; i < rows.size(); ++i) {
+      size_t returned = 0;
+      for (const BlockId block : rows.front().plan.dropped()) {
+        returned += rows[i].plan.kept(block) ? 1 : 0;
+      }
+      ASSERT_TRUE(returned >= 1 && returned <= 3) << returned;
+      ASSERT_EQ(rows[i].plan.dropped().size(), 5u);
+      share[returned] += 1.0 / (kSeeds * kOffspring);
+    }
+  }
+  // The smaller of two draws from 1 to 3.
+  EXPECT_NEAR(share[1], 5.0 / 9, 0.06);
+  EXPECT_NEAR(share[2], 3.0 / 9, 0.06);
+  EXPECT_NEAR(share[3], 1.0 / 9, 0.06);
+}
+
 TEST(RequestSearch, EvolutionIsDrawnByItsSeed) {
   const auto search = [](uint64_t seed) {
     FunctionEvaluator evaluator(kToyLayers, 2, ToyKl);
