@@ -41,27 +41,34 @@ bool ExchangeToFit(const PlanBytes& bytes, uint64_t max_bytes, std::span<const B
 Result<Plan> DropUntilItTakes(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockId> order) {
   ESPALIER_CHECK(order.size() % 2 == 0);
   Plan plan = Plan::Dense(static_cast<int>(order.size() / 2));
-  uint64_t taken = bytes(plan);
+  const uint64_t taken = DropDownTo(bytes, max_bytes, order, &plan);
   uint64_t least = taken;
-  for (const BlockId block : order) {
-    if (taken <= max_bytes) {
-      break;
-    }
-    plan.Drop(block);
-    const uint64_t fewer = bytes(plan);
-    if (fewer == kNoSuchPlan) {
-      plan.Restore(block);
-      continue;
-    }
-    taken = fewer;
-    least = std::min(least, taken);
-  }
   if (taken > max_bytes && !ExchangeToFit(bytes, max_bytes, order, &plan, &least)) {
     return OutOfBudget(
         fmt::format("{} bytes are below the least that a plan of whole blocks takes, {} bytes", max_bytes, least));
   }
   GiveBackUpTo(bytes, max_bytes, order, &plan);
   return plan;
+}
+
+uint64_t DropDownTo(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockId> order, Plan* plan) {
+  uint64_t taken = bytes(*plan);
+  for (const BlockId block : order) {
+    if (taken <= max_bytes) {
+      break;
+    }
+    if (!plan->kept(block)) {
+      continue;
+    }
+    plan->Drop(block);
+    const uint64_t fewer = bytes(*plan);
+    if (fewer == kNoSuchPlan) {
+      plan->Restore(block);
+    } else {
+      taken = fewer;
+    }
+  }
+  return taken;
 }
 
 void GiveBackUpTo(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockId> order, Plan* plan) {

@@ -25,6 +25,12 @@ inline constexpr uint64_t kNoSuchPlan = std::numeric_limits<uint64_t>::max();
 // REQUIRES: `order` has every block once
 Result<Plan> DropUntilItTakes(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockId> order);
 
+// Its halves, for plans that come from elsewhere.
+
+// Drops kept blocks in `order` until the plan takes at most max_bytes. A block without which there is no plan stays.
+// The bytes of the plan then: above max_bytes where nothing is left to drop.
+uint64_t DropDownTo(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockId> order, Plan* plan);
+
 // Restores, one after the other, the dropped block that takes the plan nearest to max_bytes, of equal ones the last in
 // the order, until none fits any more: whole blocks, kept or dropped.
 // REQUIRES: `order` has every block once, and the plan takes at most max_bytes

@@ -116,18 +116,7 @@ void Evolution::Shuffle() {
 // cannot be made to fit.
 bool Evolution::Mend(Plan* plan) {
   Shuffle();
-  for (const BlockId block : blocks_) {
-    if (bytes_(*plan) <= max_bytes_) {
-      break;
-    }
-    if (plan->kept(block)) {
-      plan->Drop(block);
-      if (bytes_(*plan) == kNoSuchPlan) {
-        plan->Restore(block);
-      }
-    }
-  }
-  if (bytes_(*plan) > max_bytes_) {
+  if (DropDownTo(bytes_, max_bytes_, blocks_, plan) > max_bytes_) {
     return false;
   }
   Shuffle();
