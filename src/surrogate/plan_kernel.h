@@ -37,6 +37,8 @@ class PlanKernel {
   void set_theta(const Theta& theta);
 
   double noise() const { return noise_; }
+  // u, by block: the loss of dropping it alone, over the mean of all.
+  const Eigen::VectorXd& prior() const { return prior_; }
   // Without noise. Plans are columns of keep fractions.
   double operator()(const Eigen::Ref<const Eigen::VectorXd>& x, const Eigen::Ref<const Eigen::VectorXd>& y) const;
   // k(x, x): the prior variance.
