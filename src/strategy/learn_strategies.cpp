@@ -2,16 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "base/stopwatch.h"
-#include "base/uniform.h"
 #include "importance/density.h"
 #include "importance/fronts.h"
+#include "strategy/compression_request.h"
 #include "strategy/hypervolume.h"
+#include "strategy/refine.h"
 #include "strategy/strategy_plans.h"
 #include "surrogate/archive_surrogate.h"
 
@@ -19,6 +19,14 @@ namespace espalier {
 namespace {
 
 constexpr int kWorkloads = 6;
+
+std::vector<BlockId> AllBlocks(int n_block) {
+  std::vector<BlockId> blocks;
+  for (int b = 0; b < n_block; ++b) {
+    blocks.push_back({b});
+  }
+  return blocks;
+}
 
 Plan WithoutAnyBlock(int n_layer) {
   Plan plan = Plan::Dense(n_layer);
@@ -86,48 +94,61 @@ class StrategyLoop {
     if (surrogate_.get() != nullptr) {
       return Status::Ok();
     }
+    std::vector<double> single_loss;
     for (int b = 0; b < 2 * n_layer_; ++b) {
       Plan single = Plan::Dense(n_layer_);
       single.Drop({b});
-      ESPALIER_RETURN_IF_ERROR(Measure(single).status());
+      ESPALIER_ASSIGN_OR_RETURN(const double loss, Measure(single));
+      single_loss.push_back(loss);
     }
-    std::mt19937_64 random(options_.training.seed);
+    // How losses add up where plans are worth anything: what one would drop by single losses, over KV caches of all
+    // sizes, a different number of blocks each time.
     for (int i = 0; i < n_layer_; ++i) {
+      const Objectives objectives(memory_, kv_cells_[static_cast<size_t>(i) % kv_cells_.size()], report_.worst_loss);
+      std::vector<BlockId> order = AllBlocks(2 * n_layer_);
+      const auto loss_per_byte = [&](BlockId block) {
+        return single_loss[static_cast<size_t>(block.index)] / objectives.size_by_keep()[block.index];
+      };
+      std::stable_sort(order.begin(), order.end(),
+                       [&](BlockId x, BlockId y) { return loss_per_byte(x) < loss_per_byte(y); });
       Plan plan = Plan::Dense(n_layer_);
-      const double share = Uniform(&random);
-      for (int b = 0; b < 2 * n_layer_; ++b) {
-        if (Uniform(&random) < share) {
-          plan.Drop({b});
-        }
+      for (int b = 0; b < 2 + i * (2 * n_layer_ - 4) / n_layer_; ++b) {
+        plan.Drop(order[static_cast<size_t>(b)]);
       }
       ESPALIER_RETURN_IF_ERROR(Measure(plan).status());
     }
     return Status::Ok();
   }
 
-  // What StratNet proposes and nobody has measured: its strategies as they are, and with one block more or less dropped
-  // in their own order, since where a fraction passes a half is the least certain part of it.
+  // What StratNet proposes and nobody has measured: its strategies as they are, with one block more or less dropped in
+  // their own order, since where a fraction passes a half is the least certain part of it, and some of them held
+  // against their neighbours of the same bytes.
   std::vector<Plan> Proposals() const {
     std::vector<Plan> plans;
     std::set<std::string> seen;
+    const auto propose = [&](Plan plan) {
+      if (!plan.dense() && !evaluator_->archive().LossOf(plan) && seen.insert(plan.ToText()).second) {
+        plans.push_back(std::move(plan));
+      }
+    };
     for (const int64_t cells : kv_cells_) {
       const double ratio = static_cast<double>(cells) / memory_.cells_of_weights();
+      const RequestBytes bytes(memory_, {}, Workload::Uniform(1, cells));
       const Eigen::MatrixXf keep = net_->Forward(EvenPreferences(options_.preferences, ratio));
+      std::set<std::string> refined;
       for (Eigen::Index i = 0; i < keep.cols(); ++i) {
         const Plan snapped = Snap(keep.col(i));
         const std::vector<BlockId> order = DropOrderOf(keep.col(i));
         const auto dropped = static_cast<int>(snapped.dropped().size());
-        for (int n = dropped - 1; n <= dropped + 1; ++n) {
-          if (n < 1 || n > 2 * n_layer_) {
-            continue;
-          }
+        for (int n = std::max(1, dropped - 1); n <= std::min(2 * n_layer_, dropped + 1); ++n) {
           Plan plan = Plan::Dense(n_layer_);
           for (int b = 0; b < n; ++b) {
             plan.Drop(order[static_cast<size_t>(b)]);
           }
-          if (!evaluator_->archive().LossOf(plan) && seen.insert(plan.ToText()).second) {
-            plans.push_back(std::move(plan));
-          }
+          propose(std::move(plan));
+        }
+        if (options_.refine && dropped > 0 && !KeepsNothing(snapped) && refined.insert(snapped.ToText()).second) {
+          propose(Refine(*surrogate_.get(), bytes.of(), bytes.of()(snapped), order, snapped, /*most_steps=*/3));
         }
       }
     }

@@ -14,9 +14,10 @@
 namespace espalier {
 
 struct StrategyLoopOptions {
-  int evaluations = 100;  // plans measured at most, those that a profile without any needs first included
+  int evaluations = 400;  // plans measured at most, those that a profile without any needs first included
   int plans_per_round = 5;
   int preferences = 64;  // for each of six workloads, that StratNet proposes plans for
+  bool refine = true;    // proposals are held against their neighbours (refine.h)
   // A proposal is hoped to lose what is guessed less so many standard deviations. Where no proposal is worth a try, the
   // next.
   std::vector<double> optimism = {0.1, 1, 2, 4};
@@ -43,7 +44,7 @@ struct StrategyReport {
 
 // Trains `net` and measures through `evaluator`, whose archive grows. `memory`: of an engine that would serve the
 // model, for any number of cells. An archive without enough plans gets the loss of every single block first, of none,
-// and of some at random.
+// and of what one would drop by those losses.
 // What the evaluator returns where it fails (kAborted where it was stopped).
 Result<StrategyReport> LearnStrategies(PlanEvaluator* evaluator, const MemoryModel& memory,
                                        const StrategyLoopOptions& options, StratNet* net,

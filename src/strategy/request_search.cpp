@@ -215,6 +215,15 @@ Result<SearchedPlan> Evolution::Run() {
   return account_.Close(std::move(parent));
 }
 
+// The candidate that hurts least, and all of them counted.
+Result<LeastLoss> GsiRound(PlanEvaluator* evaluator, const Plan& base, std::span<const Plan> candidates,
+                           Account* account) {
+  for (const Plan& plan : candidates) {
+    account->Count(plan, evaluator->n_windows());
+  }
+  return FindLeastLoss(evaluator, base, candidates);
+}
+
 }  // namespace
 
 Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& bytes, uint64_t max_bytes) {
@@ -229,16 +238,27 @@ Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& byte
     if (candidates.plans.empty()) {
       break;
     }
-    for (const Plan& plan : candidates.plans) {
-      account.Count(plan, evaluator->n_windows());
-    }
-    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, FindLeastLoss(evaluator, base, candidates.plans));
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, &account));
     base = candidates.plans[least.index];
     const auto gone = std::find_if(rest, order.end(), [&base](BlockId block) { return !base.kept(block); });
     std::rotate(rest, gone, gone + 1);
   }
   ESPALIER_ASSIGN_OR_RETURN(Plan plan, DropUntilItTakes(bytes, max_bytes, order));
   return account.Close(std::move(plan));
+}
+
+Result<SearchedPlan> SearchByGsiWithin(PlanEvaluator* evaluator, double max_loss) {
+  Account account(evaluator);
+  Plan base = Plan::Dense(evaluator->model().n_layer());
+  while (base.kept_attention() + base.kept_ffn() > 1) {
+    const DropCandidates candidates = CandidatesOf(base);
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, &account));
+    if (least.kl > max_loss * static_cast<double>(evaluator->tokens_scored())) {
+      break;
+    }
+    base = candidates.plans[least.index];
+  }
+  return account.Close(std::move(base));
 }
 
 Result<SearchedPlan> SearchByEvolution(PlanEvaluator* evaluator, const PlanBytes& bytes, uint64_t max_bytes,

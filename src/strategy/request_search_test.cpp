@@ -131,6 +131,35 @@ TEST(RequestSearch, GsiCountsARequestAsIfThereWereNoOther) {
   EXPECT_EQ(evaluator.work().windows_measured, measured);
 }
 
+TEST(RequestSearch, GsiWithinALossStopsBeforeTheBlockThatPassesIt) {
+  for (const double limit : {0.0, 0.1, 0.3, 0.7, 1.5, 100.0}) {
+    FunctionEvaluator naive(kToyLayers, 3, FickleKl);
+    std::set<std::string> measured;
+    Plan expected = Plan::Dense(kToyLayers);
+    while (expected.kept_attention() + expected.kept_ffn() > 1) {
+      double least = std::numeric_limits<double>::infinity();
+      Plan next;
+      for (const Plan& plan : CandidatesOf(expected).plans) {
+        measured.insert(plan.ToText());
+        if (const double loss = *naive.Measure(plan); loss < least) {
+          least = loss;
+          next = plan;
+        }
+      }
+      if (least > limit) {
+        break;
+      }
+      expected = next;
+    }
+    FunctionEvaluator evaluator(kToyLayers, 3, FickleKl);
+    const auto found = SearchByGsiWithin(&evaluator, limit);
+    ASSERT_TRUE(found.ok()) << found.status().message();
+    EXPECT_EQ(found->plan, expected) << limit;
+    EXPECT_LE(found->loss, limit);
+    EXPECT_EQ(found->evaluations, static_cast<double>(measured.size()));
+  }
+}
+
 TEST(RequestSearch, EvolutionFindsTheOptimum) {
   const auto plans = test::AllToyPlans();  // least loss first
   double evaluations = 0, plans_without_room = 0;

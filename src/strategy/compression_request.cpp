@@ -1,0 +1,61 @@
+#include "strategy/compression_request.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace espalier {
+
+using Target = CompressionRequest::Target;
+
+bool KeepsNothing(const Plan& plan) { return plan.kept_attention() + plan.kept_ffn() == 0; }
+
+uint64_t LeastOf(const PlanBytes& cost, int n_layer) {
+  Plan plan = Plan::Dense(n_layer);
+  for (int b = 0; b < plan.n_block(); ++b) {
+    plan.Drop({b});
+  }
+  uint64_t least = kNoSuchPlan;
+  for (int b = 0; b < plan.n_block(); ++b) {
+    plan.Restore({b});
+    least = std::min(least, cost(plan));
+    plan.Drop({b});
+  }
+  return least;
+}
+
+RequestBytes::RequestBytes(const MemoryModel& memory, const PlanBytes& file_bytes,
+                           const std::optional<Workload>& workload)
+    : workload_(workload), n_layer_(static_cast<int>(memory.block_bytes.size() / 2)) {
+  if (workload) {
+    MemoryModel sized = memory;
+    sized.kv.capacity = workload->kv_cells;
+    of_ = [sized, at = *workload](const Plan& plan) {
+      return KeepsNothing(plan) ? kNoSuchPlan : PredictFootprint(sized, plan, at).peak_bytes();
+    };
+  } else {
+    of_ = [file_bytes](const Plan& plan) { return KeepsNothing(plan) ? kNoSuchPlan : file_bytes(plan); };
+  }
+  dense_ = of_(Plan::Dense(n_layer_));
+}
+
+Result<uint64_t> RequestBytes::LimitOf(const CompressionRequest& request) const {
+  if (request.target != Target::kBytes && request.target != Target::kSizeRatio) {
+    return InvalidArgument("expected a target in bytes, max_bytes or size_ratio, found another one");
+  }
+  if (request.target == Target::kSizeRatio && !(request.value > 0 && request.value <= 1)) {
+    return InvalidArgument(fmt::format("size_ratio: expected a share above 0 and at most 1, found {}", request.value));
+  }
+  const double bytes = request.target == Target::kBytes ? request.value : request.value * static_cast<double>(dense_);
+  const auto limit = static_cast<uint64_t>(std::clamp(bytes, 0.0, 0x1p63));
+  const uint64_t least = LeastOf(of_, n_layer_);
+  if (limit < least) {
+    return OutOfBudget(fmt::format(
+        "{} bytes are below the least that a plan of whole blocks takes{}, {} bytes ({:.4f} of the dense model's {})",
+        limit, workload_ ? " at workload " + workload_->ToText() : " in a file", least,
+        static_cast<double>(least) / static_cast<double>(dense_), dense_));
+  }
+  return limit;
+}
+
+}  // namespace espalier
