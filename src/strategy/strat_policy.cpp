@@ -16,6 +16,16 @@ namespace {
 constexpr char kTaughtBy[] = "tchebycheff";
 constexpr int kPreferences = 64;
 
+const Agent* FindRecord(const Profile& profile, uint64_t seed) {
+  const Agent* found = nullptr;
+  for (const Agent& agent : profile.agents) {
+    if (agent.network == kStratNetwork && (found == nullptr || (agent.seed == seed && found->seed != seed))) {
+      found = &agent;
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 Agent RecordOf(const StratNet& net, uint64_t seed, int64_t evaluations, std::string trained_on) {
@@ -30,13 +40,13 @@ Agent RecordOf(const StratNet& net, uint64_t seed, int64_t evaluations, std::str
           .parameters = {parameters.data(), parameters.data() + parameters.size()}};
 }
 
+int64_t EvaluationsOf(const Profile& profile, uint64_t seed) {
+  const Agent* found = FindRecord(profile, seed);
+  return found != nullptr ? found->episodes : 0;
+}
+
 Result<StratNet> FindStratNet(const Profile& profile, uint64_t seed) {
-  const Agent* found = nullptr;
-  for (const Agent& agent : profile.agents) {
-    if (agent.network == kStratNetwork && (found == nullptr || (agent.seed == seed && found->seed != seed))) {
-      found = &agent;
-    }
-  }
+  const Agent* found = FindRecord(profile, seed);
   if (found == nullptr) {
     return NotFound("the profile has no StratNet; `espalier train stratnet` adds it");
   }

@@ -28,6 +28,8 @@ Agent RecordOf(const StratNet& net, uint64_t seed, int64_t evaluations, std::str
 // The network that the profile has of this seed, else the first. kNotFound, naming what `espalier train stratnet` would
 // add; kUnsupported if it sees inputs of another version, kInvalidArgument if it is for another number of blocks.
 Result<StratNet> FindStratNet(const Profile& profile, uint64_t seed);
+// Plans that were measured for it. 0 where there is none.
+int64_t EvaluationsOf(const Profile& profile, uint64_t seed);
 
 // Of what StratNet has to say at the observation's workload, made to fit, the plan that loses the least: measured, or
 // by the surrogate's mean. Fits in integers or refuses.
