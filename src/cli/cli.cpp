@@ -65,6 +65,7 @@ int RunEspalier(int argc, char** argv) {
   AddCompareCommand(app, commands);
   AddTrainCommand(app, commands);
   AddExportCommand(app, commands);
+  AddCompressCommand(app, commands);
   AddBenchCommand(app, commands);
   AddGenerateModelCommand(app, commands);
   try {

@@ -24,6 +24,7 @@ void AddRankCommand(CLI::App& app, std::vector<Command>& commands);
 void AddCompareCommand(CLI::App& app, std::vector<Command>& commands);
 void AddTrainCommand(CLI::App& app, std::vector<Command>& commands);
 void AddExportCommand(CLI::App& app, std::vector<Command>& commands);
+void AddCompressCommand(CLI::App& app, std::vector<Command>& commands);
 void AddBenchCommand(CLI::App& app, std::vector<Command>& commands);
 void AddGenerateModelCommand(CLI::App& app, std::vector<Command>& commands);
 

@@ -11,11 +11,10 @@
 
 #include "base/bytes.h"
 #include "cli/command.h"
+#include "cli/exporting.h"
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
-#include "cli/progress.h"
-#include "model/fingerprint.h"
 #include "model/quote.h"
 #include "policy/profile_policies.h"
 
@@ -57,23 +56,9 @@ Status RunExport(const ExportFlags& o) {
   ESPALIER_ASSIGN_OR_RETURN(const Plan plan, o.plan.Read(model->n_layer()));
   ESPALIER_ASSIGN_OR_RETURN(const ProfileInUse use, OpenProfile(o.policy, *model));
   const std::optional<double> loss = MeasuredLoss(use, plan);
-  ESPALIER_ASSIGN_OR_RETURN(const std::string fingerprint, Fingerprint(*model));
-  ExportOptions options;
-  options.means = use.means.get();
-  options.provenance = {{"version", ESPALIER_VERSION},
-                        {"source.name", model->display_name()},
-                        {"source.fingerprint", fingerprint},
-                        {"plan", plan.ToText()},
-                        {"ablation", AblationName(use.ablation)}};
-  if (loss) {
-    options.provenance.emplace_back("loss_nats", fmt::format("{}", *loss));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const ExportOptions options, ExportOptionsFor(*model, use, plan, loss));
   ESPALIER_ASSIGN_OR_RETURN(const GgufExport prepared, GgufExport::Prepare(model, plan, options));
-  {
-    ProgressBar bar(fmt::format("writing {}", Printable(o.output, 40)));
-    ESPALIER_RETURN_IF_ERROR(
-        prepared.WriteTo(o.output, [&](uint64_t done, uint64_t total) { bar.Update(done, total); }));
-  }
+  ESPALIER_RETURN_IF_ERROR(WriteExport(prepared, o.output));
   const uint64_t source_bytes = model->gguf().source().size();
   const double ratio = static_cast<double>(prepared.file_bytes()) / static_cast<double>(source_bytes);
   if (o.json) {
