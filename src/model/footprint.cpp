@@ -66,4 +66,50 @@ Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Wor
   return footprint;
 }
 
+PlanFootprint::PlanFootprint(const MemoryModel& model, const Workload& workload)
+    : model_(&model),
+      kv_bytes_(KvBytes(model.kv, workload.kv_cells)),
+      plan_(Plan::Dense(static_cast<int>(model.block_bytes.size() / 2))) {
+  footprint_.weight_bytes = model.weight_bytes();
+  footprint_.kv_bytes = static_cast<uint64_t>(plan_.n_layer()) * kv_bytes_;
+  footprint_.compute_bytes = model.compute_bytes + model.work_bytes + model.host_bytes;
+  FindStaging();
+}
+
+void PlanFootprint::Drop(BlockId block) {
+  ESPALIER_CHECK(plan_.kept(block));
+  plan_.Drop(block);
+  footprint_.weight_bytes -= model_->block_bytes[static_cast<size_t>(block.index)];
+  footprint_.kv_bytes -= kv_bytes_of(block);
+  if (model_->block_staging_bytes[static_cast<size_t>(block.index)] == footprint_.staging_bytes && --n_staging_ == 0) {
+    FindStaging();
+  }
+}
+
+void PlanFootprint::Restore(BlockId block) {
+  ESPALIER_CHECK(!plan_.kept(block));
+  plan_.Restore(block);
+  footprint_.weight_bytes += model_->block_bytes[static_cast<size_t>(block.index)];
+  footprint_.kv_bytes += kv_bytes_of(block);
+  const uint64_t staging = model_->block_staging_bytes[static_cast<size_t>(block.index)];
+  if (staging > footprint_.staging_bytes) {
+    footprint_.staging_bytes = staging;
+    n_staging_ = 0;
+  }
+  n_staging_ += staging == footprint_.staging_bytes ? 1 : 0;
+}
+
+void PlanFootprint::FindStaging() {
+  footprint_.staging_bytes = model_->global_staging_bytes;
+  n_staging_ = 0;
+  for (int i = 0; i < plan_.n_block(); ++i) {
+    const uint64_t staging = model_->block_staging_bytes[static_cast<size_t>(i)];
+    if (!plan_.kept({i}) || staging < footprint_.staging_bytes) {
+      continue;
+    }
+    n_staging_ = staging > footprint_.staging_bytes ? 1 : n_staging_ + 1;
+    footprint_.staging_bytes = staging;
+  }
+}
+
 }  // namespace espalier

@@ -63,4 +63,34 @@ uint64_t KvBytesOfFullCache(KvGeometry kv, int64_t cells);
 // REQUIRES: plan.n_block() == model.block_bytes.size(), plan.whole_blocks_only().
 Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Workload& workload);
 
+// A plan that changes by one block at a time, and its footprint: always exactly what PredictFootprint says of it,
+// without its sums over all blocks. What decisions are made with.
+class PlanFootprint {
+ public:
+  // The dense plan. REQUIRES: `model` outlives this.
+  PlanFootprint(const MemoryModel& model, const Workload& workload);
+
+  // REQUIRES: the block is kept.
+  void Drop(BlockId block);
+  // REQUIRES: the block is dropped.
+  void Restore(BlockId block);
+
+  const Plan& plan() const { return plan_; }
+  const Footprint& footprint() const { return footprint_; }
+  // What keeping the block takes, staging left aside: its weights, and KV for attention.
+  uint64_t bytes_of(BlockId block) const {
+    return model_->block_bytes[static_cast<size_t>(block.index)] + kv_bytes_of(block);
+  }
+
+ private:
+  uint64_t kv_bytes_of(BlockId block) const { return block.is_attention() ? kv_bytes_ : 0; }
+  void FindStaging();
+
+  const MemoryModel* model_;
+  uint64_t kv_bytes_;  // of one attention block
+  Plan plan_;
+  Footprint footprint_;
+  int n_staging_ = 0;  // kept blocks that need all of the footprint's staging
+};
+
 }  // namespace espalier

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 #include <set>
 
 namespace espalier {
@@ -110,6 +111,36 @@ TEST(PredictFootprint, DependsOnCellsNotOnHowSequencesShareThem) {
   EXPECT_EQ(PredictFootprint(model, plan, Workload::Uniform(1, 512)).kv_bytes,
             PredictFootprint(model, plan, Workload::Uniform(100, 512)).kv_bytes)
       << "no more than the cache can hold";
+}
+
+TEST(PlanFootprint, IsThePredictionForEveryPlanOnTheWay) {
+  std::mt19937_64 random(7);
+  for (int model_seed = 0; model_seed < 40; ++model_seed) {
+    MemoryModel model = SmallModel();
+    for (uint64_t& staging : model.block_staging_bytes) {
+      staging = random() % 4 * 100;  // some equal, some 0
+    }
+    model.global_staging_bytes = random() % 3 * 100;
+    const Workload workload = Workload::Uniform(2, static_cast<int64_t>(random() % 300));
+    PlanFootprint plan(model, workload);
+    EXPECT_TRUE(plan.plan().dense());
+    for (int step = 0; step < 100; ++step) {
+      const Footprint expected = PredictFootprint(model, plan.plan(), workload);
+      ASSERT_EQ(plan.footprint().weight_bytes, expected.weight_bytes) << plan.plan().ToText();
+      ASSERT_EQ(plan.footprint().kv_bytes, expected.kv_bytes) << plan.plan().ToText();
+      ASSERT_EQ(plan.footprint().compute_bytes, expected.compute_bytes) << plan.plan().ToText();
+      ASSERT_EQ(plan.footprint().staging_bytes, expected.staging_bytes) << plan.plan().ToText();
+      const BlockId block = {static_cast<int>(random() % model.block_bytes.size())};
+      const uint64_t before = plan.footprint().managed_bytes();
+      if (plan.plan().kept(block)) {
+        plan.Drop(block);
+        EXPECT_EQ(before - plan.bytes_of(block), plan.footprint().managed_bytes());
+      } else {
+        plan.Restore(block);
+        EXPECT_EQ(before + plan.bytes_of(block), plan.footprint().managed_bytes());
+      }
+    }
+  }
 }
 
 TEST(PredictFootprintDeathTest, APlanOfAnotherModelIsAProgrammersMistake) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -99,6 +100,10 @@ LossTable::LossTable(const Archive* archive, int n_layer)
     losses_.push_back(row.loss);
     kept_.insert(kept_.end(), row.kept.begin(), row.kept.end());
   }
+  by_plan_.resize(losses_.size());
+  std::iota(by_plan_.begin(), by_plan_.end(), 0U);
+  std::stable_sort(by_plan_.begin(), by_plan_.end(),
+                   [&](uint32_t a, uint32_t b) { return rows[a].kept < rows[b].kept; });
 }
 
 Plan LossTable::PlanOf(size_t row) const {
@@ -111,27 +116,32 @@ Plan LossTable::PlanOf(size_t row) const {
   return plan;
 }
 
+std::optional<size_t> LossTable::Find(std::span<const uint64_t> bits) const {
+  const auto bits_of = [&](uint32_t row) { return std::span(kept(row), n_words_); };
+  const auto found = std::lower_bound(by_plan_.begin(), by_plan_.end(), bits, [&](uint32_t row, auto wanted) {
+    return std::ranges::lexicographical_compare(bits_of(row), wanted);
+  });
+  return found != by_plan_.end() && std::ranges::equal(bits_of(*found), bits) ? std::optional<size_t>(*found)
+                                                                              : std::nullopt;
+}
+
 std::optional<PredictedLoss> LossTable::Predict(const Plan& plan) const {
   ESPALIER_CHECK(plan.n_layer() == n_layer_);
   const Bits wanted = KeptBits(plan);
-  std::optional<PredictedLoss> found;
-  const bool can_be_measured = plan.whole_blocks_only();
+  if (const auto row = plan.whole_blocks_only() ? Find(wanted) : std::nullopt) {
+    return PredictedLoss{losses_[*row], true};
+  }
   for (size_t row = 0; row < size(); ++row) {
     const uint64_t* bits = kept(row);
     uint64_t more = 0;  // kept here, not by the plan
-    uint64_t less = 0;
     for (size_t w = 0; w < n_words_; ++w) {
       more |= bits[w] & ~wanted[w];
-      less |= wanted[w] & ~bits[w];
     }
-    if (more == 0 && less == 0 && can_be_measured) {
-      return PredictedLoss{losses_[row], true};
-    }
-    if (more == 0 && !found) {
-      found = PredictedLoss{losses_[row], false};
+    if (more == 0) {
+      return PredictedLoss{losses_[row], false};
     }
   }
-  return found;
+  return std::nullopt;
 }
 
 std::optional<Decision> LossTable::BestThatFits(const Observation& observation) const {

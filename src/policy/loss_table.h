@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "model/plan.h"
@@ -44,11 +45,14 @@ class LossTable {
  private:
   const uint64_t* kept(size_t row) const { return kept_.data() + row * n_words_; }
   Plan PlanOf(size_t row) const;
+  // The first row whose plan is that of these bits.
+  std::optional<size_t> Find(std::span<const uint64_t> bits) const;
 
   int n_layer_ = 0;
   size_t n_words_ = 0;
-  std::vector<double> losses_;  // ascending
-  std::vector<uint64_t> kept_;  // [row][n_words]: bit i % 64 of word i / 64 is block i
+  std::vector<double> losses_;     // ascending
+  std::vector<uint64_t> kept_;     // [row][n_words]: bit i % 64 of word i / 64 is block i
+  std::vector<uint32_t> by_plan_;  // rows in the order of their bits, of equal ones the first row first
 };
 
 }  // namespace espalier

@@ -18,12 +18,6 @@ Status BelowMinimum(const Observation& observation, const Footprint& least) {
       observation.process_bytes, least.peak_bytes()));
 }
 
-// What the block would add to the footprint of a plan that lacks it, staging left aside.
-uint64_t BytesOf(const Observation& observation, BlockId block) {
-  const uint64_t weights = observation.memory->block_bytes[static_cast<size_t>(block.index)];
-  return block.is_attention() ? weights + KvBytes(observation.memory->kv, observation.workload.kv_cells) : weights;
-}
-
 }  // namespace
 
 Footprint FootprintOf(const Observation& observation, const Plan& plan) {
@@ -36,36 +30,40 @@ bool Fits(const Observation& observation, const Footprint& footprint) {
 
 Result<Decision> DropUntilItFits(const Observation& observation, std::span<const BlockId> order) {
   ESPALIER_CHECK(order.size() == observation.memory->block_bytes.size());
-  Decision decision = {Plan::Dense(observation.n_layer()), {}};
-  decision.footprint = FootprintOf(observation, decision.plan);
-  std::vector<BlockId> dropped;
-  for (const BlockId block : order) {
-    if (Fits(observation, decision.footprint)) {
-      break;
-    }
-    decision.plan.Drop(block);
-    decision.footprint = FootprintOf(observation, decision.plan);
-    dropped.push_back(block);
+  PlanFootprint plan(*observation.memory, observation.workload);
+  size_t n_dropped = 0;
+  while (n_dropped < order.size() && !Fits(observation, plan.footprint())) {
+    plan.Drop(order[n_dropped++]);
   }
-  if (!Fits(observation, decision.footprint)) {
-    return BelowMinimum(observation, decision.footprint);
+  if (!Fits(observation, plan.footprint())) {
+    return BelowMinimum(observation, plan.footprint());
   }
-  return GiveBackWhatFits(observation, std::move(decision), std::move(dropped));
+  return GiveBackWhatFits(observation, std::move(plan), order.first(n_dropped));
 }
 
-Decision GiveBackWhatFits(const Observation& observation, Decision decision, std::vector<BlockId> dropped) {
-  std::reverse(dropped.begin(), dropped.end());
-  std::stable_sort(dropped.begin(), dropped.end(),
-                   [&](BlockId a, BlockId b) { return BytesOf(observation, a) > BytesOf(observation, b); });
-  for (const BlockId block : dropped) {
-    Plan larger = decision.plan;
-    larger.Restore(block);
-    const Footprint footprint = FootprintOf(observation, larger);
-    if (Fits(observation, footprint)) {
-      decision = {std::move(larger), footprint};
+Decision GiveBackWhatFits(const Observation& observation, PlanFootprint plan, std::span<const BlockId> dropped) {
+  const auto slack = [&] {
+    return observation.limit_bytes - observation.process_bytes - plan.footprint().peak_bytes();
+  };
+  // Most are larger than what is left, whatever staging takes.
+  std::vector<BlockId> candidates;
+  for (size_t i = dropped.size(); i-- > 0;) {
+    if (plan.bytes_of(dropped[i]) <= slack()) {
+      candidates.push_back(dropped[i]);
     }
   }
-  return decision;
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [&](BlockId a, BlockId b) { return plan.bytes_of(a) > plan.bytes_of(b); });
+  for (const BlockId block : candidates) {
+    if (plan.bytes_of(block) > slack()) {
+      continue;
+    }
+    plan.Restore(block);
+    if (!Fits(observation, plan.footprint())) {
+      plan.Drop(block);
+    }
+  }
+  return {plan.plan(), plan.footprint(), {}};
 }
 
 }  // namespace espalier

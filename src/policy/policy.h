@@ -60,8 +60,7 @@ bool Fits(const Observation& observation, const Footprint& footprint);
 // REQUIRES: `order` has every block once.
 Result<Decision> DropUntilItFits(const Observation& observation, std::span<const BlockId> order);
 
-// Gives back the largest blocks that still fit; `dropped` by the decision's plan, first to last.
-// REQUIRES: the decision fits.
-Decision GiveBackWhatFits(const Observation& observation, Decision decision, std::vector<BlockId> dropped);
+// Gives back the largest blocks that still fit; `dropped` by the plan, first to last. REQUIRES: the plan fits.
+Decision GiveBackWhatFits(const Observation& observation, PlanFootprint plan, std::span<const BlockId> dropped);
 
 }  // namespace espalier

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 #include <set>
 
 #include "policy/data_free.h"
@@ -61,6 +62,51 @@ TEST_P(DataFreeSweep, EveryBudgetIsMetWithSlackSmallerThanAnyDroppedBlock) {
           << BlockName(block) << " would have fitted into a limit of " << limit;
     }
     EXPECT_EQ(decision->plan.dense(), limit >= kProcess + dense);
+  }
+}
+
+// DropUntilItFits in so many words: the footprint of every plan anew, and every dropped block tried.
+Plan DroppedUntilItFits(const Observation& observation, std::vector<BlockId> order) {
+  Plan plan = Plan::Dense(observation.n_layer());
+  std::vector<BlockId> dropped;
+  for (size_t i = 0; !Fits(observation, FootprintOf(observation, plan)); ++i) {
+    plan.Drop(order.at(i));
+    dropped.insert(dropped.begin(), order[i]);
+  }
+  const auto bytes_of = [&](BlockId block) {
+    Plan without = Plan::Dense(observation.n_layer());
+    without.Drop(block);
+    return FootprintOf(observation, Plan::Dense(observation.n_layer())).managed_bytes() -
+           FootprintOf(observation, without).managed_bytes();
+  };
+  std::stable_sort(dropped.begin(), dropped.end(), [&](BlockId a, BlockId b) { return bytes_of(a) > bytes_of(b); });
+  for (const BlockId block : dropped) {
+    plan.Restore(block);
+    if (!Fits(observation, FootprintOf(observation, plan))) {
+      plan.Drop(block);
+    }
+  }
+  return plan;
+}
+
+TEST_P(DataFreeSweep, AnyOrderIsFollowedAndTheLargestThatFitReturn) {
+  const auto [n_layer, staging] = GetParam();
+  const MemoryModel model = TestModel(n_layer, staging);
+  std::vector<BlockId> order = DataFreePolicy().DropOrder(n_layer);
+  Plan nothing = Plan::Dense(n_layer);
+  for (const BlockId block : order) {
+    nothing.Drop(block);
+  }
+  const uint64_t dense = FootprintOf(Observe(model, 0), Plan::Dense(n_layer)).peak_bytes();
+  const uint64_t least = FootprintOf(Observe(model, 0), nothing).peak_bytes();
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 200; ++i) {
+    std::shuffle(order.begin(), order.end(), random);
+    const Observation observation = Observe(model, kProcess + least + random() % (dense - least + 1000));
+    const auto decision = DropUntilItFits(observation, order);
+    ASSERT_TRUE(decision.ok()) << decision.status().message();
+    EXPECT_EQ(decision->plan, DroppedUntilItFits(observation, order));
+    EXPECT_EQ(decision->footprint.peak_bytes(), FootprintOf(observation, decision->plan).peak_bytes());
   }
 }
 

@@ -99,16 +99,17 @@ Result<const Agent*> FindAgent(const Profile& profile, const std::string& reward
 
 Result<Decision> RapPolicy::Decide(const Observation& observation) const {
   NoReward reward;
-  PruningEnvironment environment({.state = network_->kind()}, importance_, &reward);
+  PruningEnvironment environment({.state = network_->kind()}, marks_, &reward);
+  QNetwork::LastState last;
   EnvironmentStep step = environment.Reset(observation);
   while (!step.terminated) {
-    const int action = MaskedArgmax(network_->Forward(step.state).col(0), environment.mask());
+    const int action = MaskedArgmax(network_->Follow(environment.state(), &last), environment.mask());
     ESPALIER_ASSIGN_OR_RETURN(step, environment.Step(action));
   }
   if (!environment.fits()) {
     return DropUntilItFits(observation, environment.dropped());  // all of them: says what the minimum is
   }
-  return GiveBackWhatFits(observation, {environment.plan(), environment.footprint(), {}}, environment.dropped());
+  return GiveBackWhatFits(observation, environment.plan_footprint(), environment.dropped());
 }
 
 std::vector<BlockId> RapPolicy::DropOrder(int n_layer) const {
@@ -118,13 +119,13 @@ std::vector<BlockId> RapPolicy::DropOrder(int n_layer) const {
 
 Result<Decision> ExactPaperPolicy::Decide(const Observation& observation) const {
   ESPALIER_ASSIGN_OR_RETURN(
-      BestEpisode best, BestAdditiveEpisode(observation, BlockValues(observation, importance_), DqnOptions().gamma));
-  Decision decision = {Plan::Dense(observation.n_layer()), {}, {}};
+      const BestEpisode best,
+      BestAdditiveEpisode(observation, BlockValues(observation, importance_), DqnOptions().gamma));
+  PlanFootprint plan(*observation.memory, observation.workload);
   for (const BlockId block : best.dropped) {
-    decision.plan.Drop(block);
+    plan.Drop(block);
   }
-  decision.footprint = FootprintOf(observation, decision.plan);
-  return GiveBackWhatFits(observation, std::move(decision), std::move(best.dropped));
+  return GiveBackWhatFits(observation, std::move(plan), best.dropped);
 }
 
 std::vector<BlockId> ExactPaperPolicy::DropOrder(int n_layer) const {

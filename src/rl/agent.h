@@ -34,7 +34,10 @@ class RapPolicy final : public Policy {
  public:
   // REQUIRES: the network is for as many blocks as there are importances.
   RapPolicy(std::string name, std::unique_ptr<QNetwork> network, std::vector<double> importance)
-      : name_(std::move(name)), network_(std::move(network)), importance_(std::move(importance)) {}
+      : name_(std::move(name)),
+        network_(std::move(network)),
+        importance_(std::move(importance)),
+        marks_(std::make_shared<const BlockMarks>(importance_)) {}
 
   const char* name() const override { return name_.c_str(); }
   Result<Decision> Decide(const Observation& observation) const override;
@@ -45,6 +48,7 @@ class RapPolicy final : public Policy {
   std::string name_;
   std::unique_ptr<QNetwork> network_;
   std::vector<double> importance_;
+  std::shared_ptr<const BlockMarks> marks_;
 };
 
 // What an agent of the paper's reward would do if it had learned it perfectly: the optimum by dynamic programming

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
+#include <random>
 
 #include "rl/exact.h"
 #include "rl/reward.h"
+#include "rl/state.h"
 #include "rl/task.h"
 #include "rl/task_for_test.h"
 
@@ -54,6 +57,85 @@ TEST(RapPolicy, FitsWhateverItsNetworkSays) {
         }
       }
     }
+  }
+}
+
+// Blocks of different bytes, so that they return in another order than they went.
+MemoryModel UnevenMemory(int n_layer, std::mt19937_64* random) {
+  MemoryModel memory = RoundMemory(n_layer);
+  for (size_t b = 0; b < memory.block_bytes.size(); ++b) {
+    memory.block_bytes[b] += (*random)() % 5 * 20;
+    memory.block_staging_bytes[b] = (*random)() % 4 * 30;
+  }
+  return memory;
+}
+
+// The decision in so many words: the whole state, all of the network and the footprint anew for every step. Empty
+// where two actions are worth the same but for rounding.
+std::optional<Plan> DecidedStepByStep(const Observation& task, const QNetwork& network,
+                                      const std::vector<double>& importance) {
+  const BlockMarks marks(importance);
+  const StateEncoder encoder(network.kind(), marks, task);
+  Plan plan = Plan::Dense(task.n_layer());
+  std::vector<BlockId> dropped;
+  State state;
+  while (!Fits(task, FootprintOf(task, plan))) {
+    encoder.Encode(plan, FootprintOf(task, plan), &state);
+    const Eigen::VectorXf values = network.Forward(state).col(0);
+    BlockId best = {-1};
+    float next_best = -1e30F;
+    for (int b = 0; b < plan.n_block(); ++b) {
+      if (plan.kept({b}) && (best.index < 0 || values[b] > values[best.index])) {
+        next_best = best.index < 0 ? next_best : values[best.index];
+        best = {b};
+      } else if (plan.kept({b})) {
+        next_best = std::max(next_best, values[b]);
+      }
+    }
+    if (values[best.index] - next_best < 1e-4F) {
+      return std::nullopt;
+    }
+    plan.Drop(best);
+    dropped.insert(dropped.begin(), best);
+  }
+  const std::vector<double> bytes = BytesByBlock(task);
+  std::stable_sort(dropped.begin(), dropped.end(), [&](BlockId a, BlockId b) {
+    return bytes[static_cast<size_t>(a.index)] > bytes[static_cast<size_t>(b.index)];
+  });
+  for (const BlockId block : dropped) {
+    plan.Restore(block);
+    if (!Fits(task, FootprintOf(task, plan))) {
+      plan.Drop(block);
+    }
+  }
+  return plan;
+}
+
+TEST(RapPolicy, DecidesWhatItsNetworkSaysStepByStep) {
+  std::mt19937_64 random(17);
+  for (const StateKind kind : {StateKind::kPaper, StateKind::kShared}) {
+    int compared = 0;
+    for (uint64_t seed = 1; seed <= 8; ++seed) {
+      const int n_layer = static_cast<int>(seed % 3) * 5 + 6;  // values that fill vectors, and that do not
+      const MemoryModel memory = UnevenMemory(n_layer, &random);
+      std::vector<double> importance;
+      for (int b = 0; b < 2 * n_layer; ++b) {
+        importance.push_back(static_cast<double>(random() % 1000) / 100);
+      }
+      const auto network = MakeQNetwork(kind, 2 * n_layer, seed);
+      const RapPolicy policy("rap", network->Clone(), importance);
+      for (int i = 0; i < 40; ++i) {
+        const Task task = DrawTask(memory, 50, {}, &random);
+        const auto decision = policy.Decide(task.observation);
+        ASSERT_TRUE(decision.ok()) << decision.status().message();
+        const auto expected = DecidedStepByStep(task.observation, *network, importance);
+        if (expected) {
+          EXPECT_EQ(decision->plan, *expected);
+          ++compared;
+        }
+      }
+    }
+    EXPECT_GT(compared, 200) << StateKindName(kind);
   }
 }
 

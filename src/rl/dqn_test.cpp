@@ -113,6 +113,35 @@ TEST(QNetwork, GradientsAreThoseOfFiniteDifferences) {
   }
 }
 
+TEST(QNetwork, FollowsAnEpisodeAsIfEveryStateWereTheFirst) {
+  constexpr int kLayers = 9;
+  const MemoryModel memory = RoundMemory(kLayers);
+  const std::vector<double> importance = {5, 1, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6};
+  std::mt19937_64 random(29);
+  for (const StateKind kind : {StateKind::kPaper, StateKind::kShared}) {
+    const auto network = MakeQNetwork(kind, 2 * kLayers, 3);
+    PaperReward reward(importance);
+    PruningEnvironment environment({.state = kind}, importance, &reward);
+    for (int episode = 0; episode < 20; ++episode) {
+      const Task task = DrawTask(memory, 0, {}, &random);
+      EnvironmentStep step = environment.Reset(task.observation);
+      QNetwork::LastState last;
+      while (!step.terminated) {
+        const VectorXf expected = network->Forward(environment.state()).col(0);
+        const VectorXf& values = network->Follow(environment.state(), &last);
+        ASSERT_EQ(values.size(), expected.size());
+        ASSERT_LT((values - expected).cwiseAbs().maxCoeff(), 1e-5F * (1 + expected.cwiseAbs().maxCoeff()))
+            << StateKindName(kind) << " after " << environment.dropped().size() << " blocks";
+        int action = 0;
+        do {
+          action = static_cast<int>(random() % (2 * kLayers));
+        } while (environment.mask()[static_cast<size_t>(action)] == 0);
+        step = *environment.Step(action);
+      }
+    }
+  }
+}
+
 TEST(QNetwork, SizesAreThoseOfThePaperAndOfNoModel) {
   EXPECT_NEAR(static_cast<double>(MakePaperNetwork(64, 1)->n_parameter()), 18000, 1500);
   const auto shared = MakeSharedNetwork(1);
@@ -125,7 +154,7 @@ double Play(DqnLearner* learner, PruningEnvironment* environment, const Observat
   EnvironmentStep step = environment->Reset(task);
   double value = 0;
   for (double weight = 1; !step.terminated; weight *= gamma) {
-    step = *environment->Step(learner->Act(step.state, environment->mask(), 0));
+    step = *environment->Step(learner->Act(environment->state(), environment->mask(), 0));
     value += weight * step.reward;
   }
   return value;
@@ -146,11 +175,12 @@ std::pair<double, VectorXf> ReturnAfterTraining(uint64_t seed, int episodes) {
     EnvironmentStep step = environment.Reset(tasks[episode % 2]);
     while (!step.terminated) {
       Experience experience;
-      experience.state = step.state;
-      experience.action = learner.Act(step.state, environment.mask(), std::max(0.1, 1 - episode / (0.7 * episodes)));
+      experience.state = environment.state();
+      experience.action =
+          learner.Act(environment.state(), environment.mask(), std::max(0.1, 1 - episode / (0.7 * episodes)));
       step = *environment.Step(experience.action);
       experience.reward = step.reward;
-      experience.next = step.state;
+      experience.next = environment.state();
       experience.next_mask = environment.mask();
       experience.terminated = step.terminated;
       learner.Remember(std::move(experience));
@@ -187,13 +217,13 @@ TEST(Environment, BytesAreThoseOfTheFootprintAndMasksFollow) {
   const Observation task = TaskOf(memory, 10, 1500);
   EnvironmentStep step = environment.Reset(task);
   EXPECT_FALSE(step.terminated);
-  EXPECT_EQ(step.state.size(), 6 + 4);
+  EXPECT_EQ(environment.state().size(), 6 + 4);
   EXPECT_EQ(environment.mask(), (ActionMask{1, 1, 1, 1, 1, 1, 0}));
   EXPECT_EQ(environment.footprint().peak_bytes(), 1000 + 3 * 100 + 3 * 300 + 3 * 10 * 10);
   step = *environment.Step(3);
   EXPECT_EQ(environment.mask(), (ActionMask{1, 1, 1, 0, 1, 1, 0}));
-  EXPECT_EQ(step.state[2 + 3], 0);  // dropped: no importance
-  EXPECT_EQ(step.state[2 + 2], 1);
+  EXPECT_EQ(environment.state()[2 + 3], 0);  // dropped: no importance
+  EXPECT_EQ(environment.state()[2 + 2], 1);
   EXPECT_EQ(environment.footprint().peak_bytes(), 2500 - 300);
   EXPECT_FALSE(step.terminated);
   step = *environment.Step(1);

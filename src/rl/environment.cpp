@@ -7,32 +7,27 @@
 
 namespace espalier {
 
-PruningEnvironment::PruningEnvironment(EnvironmentOptions options, std::vector<double> importance, Reward* reward)
-    : options_(options),
-      n_block_(static_cast<int>(importance.size())),
-      importance_(std::move(importance)),
-      reward_(reward) {}
+PruningEnvironment::PruningEnvironment(EnvironmentOptions options, std::shared_ptr<const BlockMarks> marks,
+                                       Reward* reward)
+    : options_(options), n_block_(static_cast<int>(marks->mark.size())), marks_(std::move(marks)), reward_(reward) {}
 
 EnvironmentStep PruningEnvironment::Observe() {
-  footprint_ = FootprintOf(task_, plan_);
-  fits_ = Fits(task_, footprint_);
-  mask_.assign(static_cast<size_t>(n_action()), 0);
-  bool any = false;
-  for (int b = 0; b < n_block_; ++b) {
-    mask_[static_cast<size_t>(b)] = plan_.kept({b}) ? 1 : 0;
-    any = any || plan_.kept({b});
-  }
+  fits_ = Fits(task_, footprint());
   mask_[static_cast<size_t>(stop_action())] = fits_ ? 1 : 0;
-  terminated_ = (fits_ && options_.ends_when_it_fits) || !any;
-  return {encoder_->Encode(plan_, footprint_), 0, terminated_, false};
+  const bool nothing_left = static_cast<int>(dropped_.size()) == n_block_;
+  terminated_ = (fits_ && options_.ends_when_it_fits) || nothing_left;
+  encoder_->Encode(plan(), footprint(), &state_);
+  return {0, terminated_, false};
 }
 
 EnvironmentStep PruningEnvironment::Reset(const Observation& task) {
   ESPALIER_CHECK(static_cast<int>(task.memory->block_bytes.size()) == n_block_);
   task_ = task;
-  encoder_.emplace(options_.state, importance_, task_);
-  plan_ = Plan::Dense(task_.n_layer());
+  encoder_.emplace(options_.state, *marks_, task_);
+  plan_.emplace(*task.memory, task.workload);
   dropped_.clear();
+  dropped_.reserve(static_cast<size_t>(n_block_));
+  mask_.assign(static_cast<size_t>(n_action()), 1);
   reward_->Begin(task_);
   return Observe();
 }
@@ -42,12 +37,13 @@ Result<EnvironmentStep> PruningEnvironment::Step(int action) {
   ESPALIER_CHECK(mask_[static_cast<size_t>(action)] != 0);
   const bool stop = action == stop_action();
   if (!stop) {
-    plan_.Drop({action});
+    plan_->Drop({action});
     dropped_.push_back({action});
+    mask_[static_cast<size_t>(action)] = 0;
   }
   EnvironmentStep step = Observe();
   step.terminated = terminated_ = terminated_ || stop;
-  ESPALIER_ASSIGN_OR_RETURN(step.reward, reward_->Pay(plan_, terminated_));
+  ESPALIER_ASSIGN_OR_RETURN(step.reward, reward_->Pay(plan(), terminated_));
   return step;
 }
 

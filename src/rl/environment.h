@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/status.h"
@@ -22,9 +23,9 @@
 
 namespace espalier {
 
-// What reset() and step() return: observation, reward, terminated, truncated.
+// What reset() and step() return beside the observation, which is PruningEnvironment::state(): reward, terminated,
+// truncated.
 struct EnvironmentStep {
-  State state;
   double reward = 0;
   bool terminated = false;  // the plan fits, STOP was taken, or nothing is left to drop
   bool truncated = false;   // never: an episode has at most as many steps as the model has blocks
@@ -40,7 +41,10 @@ class PruningEnvironment {
  public:
   // `importance`: by block, as GSI scores it. `reward` must outlive the environment.
   // REQUIRES: as many of them as the tasks' models have blocks.
-  PruningEnvironment(EnvironmentOptions options, std::vector<double> importance, Reward* reward);
+  PruningEnvironment(EnvironmentOptions options, std::span<const double> importance, Reward* reward)
+      : PruningEnvironment(options, std::make_shared<const BlockMarks>(importance), reward) {}
+  // The same with what states show of the importance, for whoever makes one environment after the other.
+  PruningEnvironment(EnvironmentOptions options, std::shared_ptr<const BlockMarks> marks, Reward* reward);
 
   int n_action() const { return n_block_ + 1; }
   int stop_action() const { return n_block_; }
@@ -51,11 +55,15 @@ class PruningEnvironment {
   // Drops block `action`, or stops. REQUIRES: an episode under way, and an action that is allowed.
   Result<EnvironmentStep> Step(int action);
 
-  // By action: whether it is allowed now. Valid until the next call of Reset or Step.
+  // What the agent sees. Valid until the next call of Reset or Step, as the mask.
+  const State& state() const { return state_; }
+  // By action: whether it is allowed now.
   const ActionMask& mask() const { return mask_; }
-  const Plan& plan() const { return plan_; }
+  // REQUIRES of these two: an episode has begun.
+  const Plan& plan() const { return plan_->plan(); }
   // Of the plan at the episode's workload.
-  const Footprint& footprint() const { return footprint_; }
+  const Footprint& footprint() const { return plan_->footprint(); }
+  const PlanFootprint& plan_footprint() const { return *plan_; }
   bool fits() const { return fits_; }
   // The blocks dropped so far, first to last.
   const std::vector<BlockId>& dropped() const { return dropped_; }
@@ -65,15 +73,15 @@ class PruningEnvironment {
 
   EnvironmentOptions options_;
   int n_block_;
-  std::vector<double> importance_;
+  std::shared_ptr<const BlockMarks> marks_;
   Reward* reward_;
   std::optional<StateEncoder> encoder_;
   Observation task_;
-  Plan plan_;
+  std::optional<PlanFootprint> plan_;
   std::vector<BlockId> dropped_;
-  Footprint footprint_;
   bool fits_ = false;
   bool terminated_ = true;
+  State state_;
   ActionMask mask_;
 };
 

@@ -30,6 +30,25 @@ class PaperNetwork final : public QNetwork {
   Index n_parameter() const override { return plan_.size(); }
   std::unique_ptr<QNetwork> Clone() const override { return std::make_unique<PaperNetwork>(*this); }
 
+  const VectorXf& Follow(const State& state, LastState* last) const override {
+    const auto by_input = hidden_.weights(parameters_);
+    if (last->state.size() != state.size()) {
+      last->hidden = hidden_.bias(parameters_);
+      last->hidden.noalias() += by_input * state;
+      last->active.resize(static_cast<size_t>(last->hidden.size()));
+    } else {
+      for (Index i = 0; i < state.size(); ++i) {
+        if (state[i] != last->state[i]) {
+          last->hidden += (state[i] - last->state[i]) * by_input.col(i);
+        }
+      }
+    }
+    last->state = state;
+    last->values = output_.bias(parameters_);
+    AddOutput(last);
+    return last->values;
+  }
+
  protected:
   MatrixXf Run(const MatrixXf& states, const Derivative& derivative, VectorXf* gradient) const override {
     const MatrixXf hidden = Relu(hidden_.Apply(parameters_, states));
@@ -42,6 +61,27 @@ class PaperNetwork final : public QNetwork {
   }
 
  private:
+  // Of the hidden units that ReLU lets pass, about half: four at a time, so that values are not written for each.
+  void AddOutput(LastState* last) const {
+    const auto by_unit = output_.weights(parameters_);
+    const VectorXf& hidden = last->hidden;
+    Index* const active = last->active.data();
+    Index n = 0;
+    for (Index unit = 0; unit < hidden.size(); ++unit) {
+      active[n] = unit;
+      n += hidden[unit] > 0 ? 1 : 0;
+    }
+    Index i = 0;
+    for (; i + 4 <= n; i += 4) {
+      const Index* const u = active + i;
+      last->values += hidden[u[0]] * by_unit.col(u[0]) + hidden[u[1]] * by_unit.col(u[1]) +
+                      hidden[u[2]] * by_unit.col(u[2]) + hidden[u[3]] * by_unit.col(u[3]);
+    }
+    for (; i < n; ++i) {
+      last->values += hidden[active[i]] * by_unit.col(active[i]);
+    }
+  }
+
   LayerPlan plan_;
   Layer hidden_;
   Layer output_;
@@ -69,6 +109,7 @@ class SharedNetwork final : public QNetwork {
   std::unique_ptr<QNetwork> Clone() const override { return std::make_unique<SharedNetwork>(*this); }
 
  protected:
+  Index states_at_once() const override { return 4; }
   MatrixXf Run(const MatrixXf& states, const Derivative& derivative, VectorXf* gradient) const override {
     const Index batch = states.cols();
     const Index n_block = (states.rows() - kGlobalFeatures) / kBlockFeatures;
@@ -136,12 +177,15 @@ class SharedNetwork final : public QNetwork {
 
 }  // namespace
 
+const VectorXf& QNetwork::Follow(const State& state, LastState* last) const {
+  last->values = Forward(state);
+  return last->values;
+}
+
 MatrixXf QNetwork::RunInParts(const MatrixXf& states, const LossGradient* loss_gradient, VectorXf* gradient) const {
-  // What lies between the layers stays in the cache, and is too small to be asked of the system every time.
-  constexpr Index kStatesAtOnce = 4;
   MatrixXf values;
-  for (Index first = 0; first < states.cols(); first += kStatesAtOnce) {
-    const Index n = std::min(kStatesAtOnce, states.cols() - first);
+  for (Index first = 0; first < states.cols(); first += states_at_once()) {
+    const Index n = std::min(states_at_once(), states.cols() - first);
     Derivative derivative;
     if (loss_gradient != nullptr) {
       derivative = [&](const MatrixXf& part) { return (*loss_gradient)(first, part); };

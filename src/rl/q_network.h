@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "rl/state.h"
 
@@ -21,6 +22,18 @@ class QNetwork {
   const Eigen::VectorXf& parameters() const { return parameters_; }
   // REQUIRES: as many as n_parameter()
   void set_parameters(Eigen::VectorXf parameters);
+
+  // What was computed of the last state of an episode.
+  struct LastState {
+    State state;  // empty: none yet
+    Eigen::VectorXf hidden;
+    Eigen::VectorXf values;
+    std::vector<Eigen::Index> active;
+  };
+  // Values of all actions in one state of an episode: Forward's, but for rounding. A step changes little, and only what
+  // it changed since `last` is computed again; `last` is this state's from then on, and its memory is used again.
+  // REQUIRES: `last` is empty or of this network, and its parameters are those of then. Valid until `last` changes.
+  virtual const Eigen::VectorXf& Follow(const State& state, LastState* last) const;
 
   // Values of all actions, one column for each column of `states`. Thread rule: const calls from any thread.
   Eigen::MatrixXf Forward(const Eigen::MatrixXf& states) const { return RunInParts(states, nullptr, nullptr); }
@@ -38,6 +51,9 @@ class QNetwork {
   using Derivative = std::function<Eigen::MatrixXf(const Eigen::MatrixXf& values)>;
   virtual Eigen::MatrixXf Run(const Eigen::MatrixXf& states, const Derivative& derivative,
                               Eigen::VectorXf* gradient) const = 0;
+  // States for which what lies between the layers stays in the cache, and is too small to be asked of the system every
+  // time.
+  virtual Eigen::Index states_at_once() const { return 64; }
 
  private:
   Eigen::MatrixXf RunInParts(const Eigen::MatrixXf& states, const LossGradient* loss_gradient,

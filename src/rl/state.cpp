@@ -31,22 +31,26 @@ int StateSize(StateKind kind, int n_block) {
   return kind == StateKind::kPaper ? n_block + 4 : kGlobalFeatures + n_block * kBlockFeatures;
 }
 
-StateEncoder::StateEncoder(StateKind kind, std::span<const double> importance, const Observation& task)
-    : kind_(kind), bytes_(BytesByBlock(task)) {
-  ESPALIER_CHECK(importance.size() == bytes_.size());
-  const auto n_block = static_cast<double>(bytes_.size());
+BlockMarks::BlockMarks(std::span<const double> importance) {
+  const auto n_block = static_cast<double>(importance.size());
   const double mean = std::accumulate(importance.begin(), importance.end(), 0.0) / n_block;
   for (const double score : importance) {
     const double share = mean > 0 ? std::max(score / mean, kLeastShare) : 1;
-    mark_.push_back(1 + std::log(share) / 10);
+    mark.push_back(1 + std::log(share) / 10);
   }
-  std::vector<size_t> order(bytes_.size());
+  std::vector<size_t> order(importance.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return importance[a] < importance[b]; });
-  rank_.resize(order.size());
+  rank.resize(order.size());
   for (size_t i = 0; i < order.size(); ++i) {
-    rank_[order[i]] = static_cast<double>(i) / std::max(1.0, n_block - 1);
+    rank[order[i]] = static_cast<double>(i) / std::max(1.0, n_block - 1);
   }
+}
+
+StateEncoder::StateEncoder(StateKind kind, const BlockMarks& marks, const Observation& task)
+    : kind_(kind), marks_(&marks), bytes_(BytesByBlock(task)) {
+  ESPALIER_CHECK(marks.mark.size() == bytes_.size());
+  const auto n_block = static_cast<double>(bytes_.size());
   for (size_t b = 0; b < bytes_.size(); ++b) {
     (b % 2 == 0 ? attention_bytes_ : ffn_bytes_) += bytes_[b] / (n_block / 2);
   }
@@ -57,25 +61,25 @@ StateEncoder::StateEncoder(StateKind kind, std::span<const double> importance, c
   log_tokens_ = std::log2(static_cast<double>(std::max<int64_t>(1, task.workload.longest_sequence))) / 16;
 }
 
-State StateEncoder::Encode(const Plan& plan, const Footprint& footprint) const {
+void StateEncoder::Encode(const Plan& plan, const Footprint& footprint, State* state) const {
   const int n_block = static_cast<int>(bytes_.size());
   const auto peak = static_cast<double>(footprint.peak_bytes());
   // How many blocks of so many bytes still have to go.
   const auto missing = [&](double bytes) {
     return std::clamp((peak - limit_) / std::max(bytes, 1.0), -kMostBlocks, kMostBlocks);
   };
-  State state(StateSize(kind_, n_block));
-  Eigen::Index at = 0;
-  const auto put = [&](double value) { state[at++] = static_cast<float>(value); };
+  state->resize(StateSize(kind_, n_block));
+  float* at = state->data();
+  const auto put = [&](double value) { *at++ = static_cast<float>(value); };
   put(log_batch_);
   put(log_tokens_);
   if (kind_ == StateKind::kPaper) {
     for (int b = 0; b < n_block; ++b) {
-      put(plan.kept({b}) ? mark_[static_cast<size_t>(b)] : 0);
+      put(plan.kept({b}) ? marks_->mark[static_cast<size_t>(b)] : 0);
     }
     put(missing(attention_bytes_));
     put(missing(ffn_bytes_));
-    return state;
+    return;
   }
   put(limit_ / weights_);
   put(peak / weights_);
@@ -86,14 +90,13 @@ State StateEncoder::Encode(const Plan& plan, const Footprint& footprint) const {
     put(BlockId{b}.is_attention() ? 1 : 0);
     put(b / depth);
     put(plan.kept({b}) ? 1 : 0);
-    put(rank_[static_cast<size_t>(b)]);
-    put(5 * (mark_[static_cast<size_t>(b)] - 1));
+    put(marks_->rank[static_cast<size_t>(b)]);
+    put(5 * (marks_->mark[static_cast<size_t>(b)] - 1));
     put(n_block * bytes_[static_cast<size_t>(b)] / dense_peak_);
     put(missing(bytes_[static_cast<size_t>(b)]) / 4);
     // What the layer's other half does.
     put(plan.kept({b ^ 1}) ? 1 : 0);
   }
-  return state;
 }
 
 }  // namespace espalier

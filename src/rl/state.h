@@ -43,18 +43,27 @@ inline constexpr int kBlockFeatures = 8;
 
 int StateSize(StateKind kind, int n_block);
 
+// What states show of the blocks' importance: the same for all tasks of a model.
+struct BlockMarks {
+  // By block, not negative; only the shares of their sum count.
+  explicit BlockMarks(std::span<const double> importance);
+
+  std::vector<double> mark;  // what a kept one's importance is shown as
+  std::vector<double> rank;  // place among all by importance, 0 (least) to 1
+};
+
 // Encodes the states of one episode. Thread rule: const calls from any thread.
 class StateEncoder {
  public:
-  // `importance` by block, not negative; scaled to a sum of 1 here. REQUIRES: one for each block of the task's model.
-  StateEncoder(StateKind kind, std::span<const double> importance, const Observation& task);
+  // `marks` must outlive the encoder. REQUIRES: one for each block of the task's model.
+  StateEncoder(StateKind kind, const BlockMarks& marks, const Observation& task);
 
-  State Encode(const Plan& plan, const Footprint& footprint) const;
+  // Into `state`, whose memory is used again.
+  void Encode(const Plan& plan, const Footprint& footprint, State* state) const;
 
  private:
   StateKind kind_;
-  std::vector<double> mark_;    // by block: what a kept one's importance is shown as
-  std::vector<double> rank_;    // by block: place among all by importance, 0 (least) to 1
+  const BlockMarks* marks_;
   std::vector<double> bytes_;   // by block: at the task's workload
   double attention_bytes_ = 0;  // mean over the attention blocks
   double ffn_bytes_ = 0;

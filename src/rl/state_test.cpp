@@ -18,10 +18,12 @@ TEST(StateEncoder, PaperStateIsThatWorkedOutByHand) {
   const MemoryModel memory = RoundMemory(3);
   const Observation task = TaskOf(memory, 10, 1900);
   const std::vector<double> importance = {1, 1, 1, 1, 1, 7};  // mean 2
-  const StateEncoder encoder(StateKind::kPaper, importance, task);
+  const BlockMarks marks(importance);
+  const StateEncoder encoder(StateKind::kPaper, marks, task);
   Plan plan = Plan::Dense(3);
   plan.Drop({1});
-  const State state = encoder.Encode(plan, FootprintOf(task, plan));  // 2200: 300 too many
+  State state;
+  encoder.Encode(plan, FootprintOf(task, plan), &state);  // 2200: 300 too many
   ASSERT_EQ(state.size(), 2 * 3 + 4);
   EXPECT_FLOAT_EQ(state[0], 0);                                           // one sequence
   EXPECT_FLOAT_EQ(state[1], static_cast<float>(std::log2(10.0) / 16));    // of ten tokens
@@ -36,10 +38,12 @@ TEST(StateEncoder, SharedStateHasOneRowPerBlock) {
   const MemoryModel memory = RoundMemory(3);
   const Observation task = TaskOf(memory, 10, 1900);
   const std::vector<double> importance = {6, 5, 4, 3, 2, 1};
-  const StateEncoder encoder(StateKind::kShared, importance, task);
+  const BlockMarks marks(importance);
+  const StateEncoder encoder(StateKind::kShared, marks, task);
   Plan plan = Plan::Dense(3);
   plan.Drop({1});
-  const State state = encoder.Encode(plan, FootprintOf(task, plan));
+  State state;
+  encoder.Encode(plan, FootprintOf(task, plan), &state);
   ASSERT_EQ(state.size(), kGlobalFeatures + 6 * kBlockFeatures);
   const auto row = [&](int b) { return state.segment(kGlobalFeatures + b * kBlockFeatures, kBlockFeatures); };
   EXPECT_FLOAT_EQ(row(0)[0], 1);  // attention

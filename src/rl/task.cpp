@@ -19,11 +19,12 @@ uint64_t PeakOf(const Observation& task, const Plan& plan) {
 
 std::vector<double> BytesByBlock(const Observation& task) {
   const MemoryModel& memory = *task.memory;
+  const uint64_t kv_of_attention = KvBytes(memory.kv, task.workload.kv_cells);
   std::vector<double> bytes;
+  bytes.reserve(memory.block_bytes.size());
   for (size_t b = 0; b < memory.block_bytes.size(); ++b) {
     const bool attention = BlockId{static_cast<int>(b)}.is_attention();
-    const uint64_t kv = attention ? KvBytes(memory.kv, task.workload.kv_cells) : 0;
-    bytes.push_back(static_cast<double>(memory.block_bytes[b] + kv));
+    bytes.push_back(static_cast<double>(memory.block_bytes[b] + (attention ? kv_of_attention : 0)));
   }
   return bytes;
 }

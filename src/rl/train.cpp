@@ -30,11 +30,11 @@ class Training {
     double value = 0;
     for (double weight = 1; !step.terminated; weight *= options_.dqn.gamma) {
       Experience experience;
-      experience.state = step.state;
-      experience.action = learner_.Act(step.state, environment_.mask(), epsilon_);
+      experience.state = environment_.state();
+      experience.action = learner_.Act(experience.state, environment_.mask(), epsilon_);
       ESPALIER_ASSIGN_OR_RETURN(step, environment_.Step(experience.action));
       experience.reward = step.reward;
-      experience.next = step.state;
+      experience.next = environment_.state();
       experience.next_mask = environment_.mask();
       experience.terminated = step.terminated;
       learner_.Remember(std::move(experience));
@@ -128,10 +128,11 @@ Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Rew
 
 Result<double> Play(const QNetwork& network, PruningEnvironment* environment, const Observation& task, double gamma) {
   EnvironmentStep step = environment->Reset(task);
+  QNetwork::LastState last;
   double value = 0;
   for (double weight = 1; !step.terminated; weight *= gamma) {
-    ESPALIER_ASSIGN_OR_RETURN(step,
-                              environment->Step(MaskedArgmax(network.Forward(step.state).col(0), environment->mask())));
+    const int action = MaskedArgmax(network.Follow(environment->state(), &last), environment->mask());
+    ESPALIER_ASSIGN_OR_RETURN(step, environment->Step(action));
     value += weight * step.reward;
   }
   return value;
