@@ -131,6 +131,13 @@ std::optional<PredictedLoss> LossTable::Predict(const Plan& plan) const {
   if (const auto row = plan.whole_blocks_only() ? Find(wanted) : std::nullopt) {
     return PredictedLoss{losses_[*row], true};
   }
+  if (n_words_ == 1) {  // as most models: a cycle for a row
+    const uint64_t without = ~wanted[0];
+    const auto found = std::find_if(kept_.begin(), kept_.end(), [=](uint64_t bits) { return (bits & without) == 0; });
+    return found == kept_.end()
+               ? std::nullopt
+               : std::optional(PredictedLoss{losses_[static_cast<size_t>(found - kept_.begin())], false});
+  }
   for (size_t row = 0; row < size(); ++row) {
     const uint64_t* bits = kept(row);
     uint64_t more = 0;  // kept here, not by the plan

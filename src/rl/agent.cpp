@@ -103,7 +103,9 @@ Result<Decision> RapPolicy::Decide(const Observation& observation) const {
   QNetwork::LastState last;
   EnvironmentStep step = environment.Reset(observation);
   while (!step.terminated) {
-    const int action = MaskedArgmax(network_->Follow(environment.state(), &last), environment.mask());
+    // STOP is never allowed before the end.
+    const auto& values = network_->Follow(environment.state(), environment.stop_action(), &last);
+    const int action = MaskedArgmax(values, environment.mask());
     ESPALIER_ASSIGN_OR_RETURN(step, environment.Step(action));
   }
   if (!environment.fits()) {

@@ -30,12 +30,11 @@ class PaperNetwork final : public QNetwork {
   Index n_parameter() const override { return plan_.size(); }
   std::unique_ptr<QNetwork> Clone() const override { return std::make_unique<PaperNetwork>(*this); }
 
-  const VectorXf& Follow(const State& state, LastState* last) const override {
+  const VectorXf& Follow(const State& state, Index n_action, LastState* last) const override {
     const auto by_input = hidden_.weights(parameters_);
     if (last->state.size() != state.size()) {
       last->hidden = hidden_.bias(parameters_);
       last->hidden.noalias() += by_input * state;
-      last->active.resize(static_cast<size_t>(last->hidden.size()));
     } else {
       for (Index i = 0; i < state.size(); ++i) {
         if (state[i] != last->state[i]) {
@@ -44,8 +43,9 @@ class PaperNetwork final : public QNetwork {
       }
     }
     last->state = state;
-    last->values = output_.bias(parameters_);
-    AddOutput(last);
+    last->active = last->hidden.cwiseMax(0.0F);
+    last->values = output_.bias(parameters_).head(n_action);
+    last->values.noalias() += output_.weights(parameters_).topRows(n_action) * last->active;
     return last->values;
   }
 
@@ -61,27 +61,6 @@ class PaperNetwork final : public QNetwork {
   }
 
  private:
-  // Of the hidden units that ReLU lets pass, about half: four at a time, so that values are not written for each.
-  void AddOutput(LastState* last) const {
-    const auto by_unit = output_.weights(parameters_);
-    const VectorXf& hidden = last->hidden;
-    Index* const active = last->active.data();
-    Index n = 0;
-    for (Index unit = 0; unit < hidden.size(); ++unit) {
-      active[n] = unit;
-      n += hidden[unit] > 0 ? 1 : 0;
-    }
-    Index i = 0;
-    for (; i + 4 <= n; i += 4) {
-      const Index* const u = active + i;
-      last->values += hidden[u[0]] * by_unit.col(u[0]) + hidden[u[1]] * by_unit.col(u[1]) +
-                      hidden[u[2]] * by_unit.col(u[2]) + hidden[u[3]] * by_unit.col(u[3]);
-    }
-    for (; i < n; ++i) {
-      last->values += hidden[active[i]] * by_unit.col(active[i]);
-    }
-  }
-
   LayerPlan plan_;
   Layer hidden_;
   Layer output_;
@@ -177,8 +156,8 @@ class SharedNetwork final : public QNetwork {
 
 }  // namespace
 
-const VectorXf& QNetwork::Follow(const State& state, LastState* last) const {
-  last->values = Forward(state);
+const VectorXf& QNetwork::Follow(const State& state, Index n_action, LastState* last) const {
+  last->values = Forward(state).col(0).head(n_action);
   return last->values;
 }
 
@@ -222,7 +201,7 @@ std::unique_ptr<QNetwork> MakeQNetwork(StateKind kind, int n_block, uint64_t see
 
 int MaskedArgmax(const Eigen::Ref<const VectorXf>& values, const ActionMask& mask) {
   int best = -1;
-  for (int a = 0; a < static_cast<int>(mask.size()); ++a) {
+  for (int a = 0; a < static_cast<int>(values.size()); ++a) {
     if (mask[static_cast<size_t>(a)] != 0 && (best < 0 || values[a] > values[best])) {
       best = a;
     }

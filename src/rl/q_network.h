@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "rl/state.h"
 
@@ -28,12 +27,13 @@ class QNetwork {
     State state;  // empty: none yet
     Eigen::VectorXf hidden;
     Eigen::VectorXf values;
-    std::vector<Eigen::Index> active;
+    Eigen::VectorXf active;  // behind the ReLU
   };
-  // Values of all actions in one state of an episode: Forward's, but for rounding. A step changes little, and only what
-  // it changed since `last` is computed again; `last` is this state's from then on, and its memory is used again.
-  // REQUIRES: `last` is empty or of this network, and its parameters are those of then. Valid until `last` changes.
-  virtual const Eigen::VectorXf& Follow(const State& state, LastState* last) const;
+  // Values of the first `n_action` actions in one state of an episode: Forward's, but for rounding. A step changes
+  // little, and only what it changed since `last` is computed again; `last` is this state's from then on, and its
+  // memory is used again. REQUIRES: `last` is empty or of this network, whose parameters are those of then. Valid until
+  // `last` changes.
+  virtual const Eigen::VectorXf& Follow(const State& state, Eigen::Index n_action, LastState* last) const;
 
   // Values of all actions, one column for each column of `states`. Thread rule: const calls from any thread.
   Eigen::MatrixXf Forward(const Eigen::MatrixXf& states) const { return RunInParts(states, nullptr, nullptr); }
@@ -74,7 +74,8 @@ std::unique_ptr<QNetwork> MakeSharedNetwork(uint64_t seed);
 
 std::unique_ptr<QNetwork> MakeQNetwork(StateKind kind, int n_block, uint64_t seed);
 
-// The allowed action of the greatest value; of equal ones the first. REQUIRES: one is allowed.
+// Of the first actions, as many as there are values, the allowed one of the greatest value; of equal ones the first.
+// REQUIRES: one is allowed.
 int MaskedArgmax(const Eigen::Ref<const Eigen::VectorXf>& values, const ActionMask& mask);
 
 }  // namespace espalier

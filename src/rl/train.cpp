@@ -131,7 +131,8 @@ Result<double> Play(const QNetwork& network, PruningEnvironment* environment, co
   QNetwork::LastState last;
   double value = 0;
   for (double weight = 1; !step.terminated; weight *= gamma) {
-    const int action = MaskedArgmax(network.Follow(environment->state(), &last), environment->mask());
+    const auto& values = network.Follow(environment->state(), environment->n_action(), &last);
+    const int action = MaskedArgmax(values, environment->mask());
     ESPALIER_ASSIGN_OR_RETURN(step, environment->Step(action));
     value += weight * step.reward;
   }
