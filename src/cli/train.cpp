@@ -66,7 +66,7 @@ void BindTrainRap(CLI::App& app, TrainRapFlags& o) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--episodes", o.episodes,
-                 "Episodes of one round; default: 60000 (paper's reward), 20000 (measured), 10000 (shared network)")
+                 "Episodes of one round; default: 30000 (paper's reward), 20000 (measured), 10000 (shared network)")
       ->check(CLI::Range(int64_t{0}, int64_t{100'000'000}));
   app.add_option("--rounds", o.rounds,
                  "measured, with --text: rounds of training; between them the plans that the agent would serve are "

@@ -57,6 +57,7 @@ class Training {
   }
 
   const QNetwork& agent() const { return learner_.online(); }
+  const QNetwork& target() const { return learner_.target(); }
 
  private:
   const TrainingSubject& subject_;
@@ -78,8 +79,14 @@ TrainingOptions DefaultTraining(StateKind network, bool measured) {
     // Every update teaches it about all blocks at once, and costs more.
     options.dqn.batch = 32;
     options.episodes = 10000;
+  } else if (measured) {
+    options.episodes = 20000;
   } else {
-    options.episodes = measured ? 20000 : 60000;
+    options.dqn.batch = 256;
+    options.episodes = 30000;
+    options.last_learning_rate = 0.01;
+    options.judged = 100;
+    options.judges_target = true;
   }
   options.dqn.gamma = measured ? 1 : 0.99;
   return options;
@@ -92,7 +99,15 @@ Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Rew
   Training training(subject, reward, options, initial);
   std::unique_ptr<QNetwork> best;
   double least_gap = 0;
-  const int64_t judged_every = std::max<int64_t>(1, options.episodes / 40);
+  const auto judge = [&](const QNetwork& agent) -> Status {
+    ESPALIER_ASSIGN_OR_RETURN(const double gap, options.gap(agent));
+    if (best == nullptr || gap < least_gap) {
+      least_gap = gap;
+      best = agent.Clone();
+    }
+    return Status::Ok();
+  };
+  const int64_t judged_every = std::max<int64_t>(1, options.episodes / options.judged);
   const int64_t kept_every = std::max<int64_t>(1, options.episodes / 10);
   const int64_t chunk = std::max<int64_t>(1, options.episodes / 100);
   double returns = 0;
@@ -116,10 +131,9 @@ Result<std::unique_ptr<QNetwork>> TrainAgent(const TrainingSubject& subject, Rew
     }
     const int64_t left = options.episodes - episode - 1;
     if (options.gap && left % judged_every == 0 && 2 * left < options.episodes) {
-      ESPALIER_ASSIGN_OR_RETURN(const double gap, options.gap(training.agent()));
-      if (best == nullptr || gap < least_gap) {
-        least_gap = gap;
-        best = training.agent().Clone();
+      ESPALIER_RETURN_IF_ERROR(judge(training.agent()));
+      if (options.judges_target) {
+        ESPALIER_RETURN_IF_ERROR(judge(training.target()));
       }
     }
   }

@@ -38,14 +38,24 @@ TEST_F(TrainAgentTest, KeepsTheBestOfTheStatesThatAreJudged) {
   };
   const auto agent = Train(options);
   ASSERT_TRUE(agent.ok()) << agent.status().message();
-  EXPECT_EQ(judged.size(), 20) << "every 40th, in the second half";
+  EXPECT_EQ(judged.size(), 2 * 50) << "every 100th, in the second half: agent and target";
   EXPECT_EQ((*agent)->parameters(), judged[3]);
   EXPECT_NE(judged[3], judged[5]);
   // Without judging it is the last one, which judging does not change.
   options.gap = nullptr;
   const auto last = Train(options);
   ASSERT_TRUE(last.ok());
-  EXPECT_EQ((*last)->parameters(), judged.back());
+  EXPECT_EQ((*last)->parameters(), judged[judged.size() - 2]);
+  // The target alone is left out where it is not asked for.
+  const size_t both = judged.size();
+  options.judges_target = false;
+  options.gap = [&](const QNetwork& state) -> Result<double> {
+    judged.push_back(state.parameters());
+    return 0.5;
+  };
+  ASSERT_TRUE(Train(options).ok());
+  EXPECT_EQ(judged.size(), both + 50);
+  EXPECT_EQ(judged.back(), (*last)->parameters());
 }
 
 TEST_F(TrainAgentTest, FailsAsJudgingFails) {
