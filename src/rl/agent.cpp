@@ -97,10 +97,19 @@ Result<const Agent*> FindAgent(const Profile& profile, const std::string& reward
                               reward.empty() ? "" : " --reward " + reward));
 }
 
+RapPolicy::RapPolicy(std::string name, std::unique_ptr<QNetwork> network, std::vector<double> importance)
+    : name_(std::move(name)),
+      network_(std::move(network)),
+      importance_(std::move(importance)),
+      marks_(std::make_shared<const BlockMarks>(importance_)) {
+  network_->Follow(StateBeforeTasks(network_->kind(), *marks_), static_cast<Eigen::Index>(importance_.size()),
+                   &before_tasks_);
+}
+
 Result<Decision> RapPolicy::Decide(const Observation& observation) const {
   NoReward reward;
   PruningEnvironment environment({.state = network_->kind()}, marks_, &reward);
-  QNetwork::LastState last;
+  QNetwork::LastState last = before_tasks_;
   EnvironmentStep step = environment.Reset(observation);
   while (!step.terminated) {
     // STOP is never allowed before the end.

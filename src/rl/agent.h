@@ -33,11 +33,7 @@ Result<const Agent*> FindAgent(const Profile& profile, const std::string& reward
 class RapPolicy final : public Policy {
  public:
   // REQUIRES: the network is for as many blocks as there are importances.
-  RapPolicy(std::string name, std::unique_ptr<QNetwork> network, std::vector<double> importance)
-      : name_(std::move(name)),
-        network_(std::move(network)),
-        importance_(std::move(importance)),
-        marks_(std::make_shared<const BlockMarks>(importance_)) {}
+  RapPolicy(std::string name, std::unique_ptr<QNetwork> network, std::vector<double> importance);
 
   const char* name() const override { return name_.c_str(); }
   Result<Decision> Decide(const Observation& observation) const override;
@@ -49,6 +45,7 @@ class RapPolicy final : public Policy {
   std::unique_ptr<QNetwork> network_;
   std::vector<double> importance_;
   std::shared_ptr<const BlockMarks> marks_;
+  QNetwork::LastState before_tasks_;  // where every episode begins
 };
 
 // What an agent of the paper's reward would do if it had learned it perfectly: the optimum by dynamic programming

@@ -47,6 +47,15 @@ BlockMarks::BlockMarks(std::span<const double> importance) {
   }
 }
 
+State StateBeforeTasks(StateKind kind, const BlockMarks& marks) {
+  const auto n_block = static_cast<Eigen::Index>(marks.mark.size());
+  State state = State::Zero(StateSize(kind, static_cast<int>(n_block)));
+  if (kind == StateKind::kPaper) {
+    state.segment(2, n_block) = Eigen::Map<const Eigen::VectorXd>(marks.mark.data(), n_block).cast<float>();
+  }
+  return state;
+}
+
 StateEncoder::StateEncoder(StateKind kind, const BlockMarks& marks, const Observation& task)
     : kind_(kind), marks_(&marks), bytes_(BytesByBlock(task)) {
   ESPALIER_CHECK(marks.mark.size() == bytes_.size());

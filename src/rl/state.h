@@ -52,6 +52,9 @@ struct BlockMarks {
   std::vector<double> rank;  // place among all by importance, 0 (least) to 1
 };
 
+// A state of the dense plan that knows of no task: what tasks tell is 0. Where networks begin whose steps are small.
+State StateBeforeTasks(StateKind kind, const BlockMarks& marks);
+
 // Encodes the states of one episode. Thread rule: const calls from any thread.
 class StateEncoder {
  public:
