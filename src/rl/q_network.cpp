@@ -1,6 +1,7 @@
 #include "rl/q_network.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -43,9 +44,8 @@ class PaperNetwork final : public QNetwork {
       }
     }
     last->state = state;
-    last->active = last->hidden.cwiseMax(0.0F);
     last->values = output_.bias(parameters_).head(n_action);
-    last->values.noalias() += output_.weights(parameters_).topRows(n_action) * last->active;
+    AddOutput(last);
     return last->values;
   }
 
@@ -61,6 +61,27 @@ class PaperNetwork final : public QNetwork {
   }
 
  private:
+  // Of the hidden units that ReLU lets pass: a quarter in trained agents, and what does not count is not read either.
+  // Four at a time, so that values are not written for each.
+  void AddOutput(LastState* last) const {
+    const auto by_unit = output_.weights(parameters_);
+    const auto out_of = [&](Index unit) { return last->hidden[unit] * by_unit.col(unit).head(last->values.size()); };
+    last->active.resize(static_cast<size_t>(last->hidden.size()));
+    Index* const active = last->active.data();
+    Index n = 0;
+    for (Index unit = 0; unit < last->hidden.size(); ++unit) {  // without a branch: who passes cannot be foreseen
+      active[n] = unit;
+      n += std::signbit(last->hidden[unit]) ? 0 : 1;
+    }
+    Index i = 0;
+    for (; i + 4 <= n; i += 4) {
+      last->values += out_of(active[i]) + out_of(active[i + 1]) + out_of(active[i + 2]) + out_of(active[i + 3]);
+    }
+    for (; i < n; ++i) {
+      last->values += out_of(active[i]);
+    }
+  }
+
   LayerPlan plan_;
   Layer hidden_;
   Layer output_;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "rl/state.h"
 
@@ -27,7 +28,7 @@ class QNetwork {
     State state;  // empty: none yet
     Eigen::VectorXf hidden;
     Eigen::VectorXf values;
-    Eigen::VectorXf active;  // behind the ReLU
+    std::vector<Eigen::Index> active;  // hidden units behind the ReLU
   };
   // Values of the first `n_action` actions in one state of an episode: Forward's, but for rounding. A step changes
   // little, and only what it changed since `last` is computed again; `last` is this state's from then on, and its
