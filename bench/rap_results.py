@@ -12,7 +12,7 @@ import sys
 sys.dont_write_bytecode = True  # nothing is left in the tree
 import rap_page
 from measurement_results import (CONFIGURATIONS, Work, compare, copy_profile, decisions, option_parser, profile_path,
-                                 run_steps)
+                                 remove_profile, run_steps)
 
 DEEP = ["reference-f16", "reference-q4"]
 # Agents of the first serve the second; the same weights' type and KV type.
@@ -36,21 +36,30 @@ def train(work, configuration, kind, seed):
                     *(text if kind == "measured" else []))
 
 
-def gather(work, source, target, kinds, profile):
-    """Agents of several profiles into `profile`."""
-    for kind in kinds:
-        for seed in range(1, work.options.seeds + 1):
-            work.run(target, "train rap", "--profile", profile, "--seed", str(seed), "--from",
-                     profile_path(work, source, f"rap/{kind}-{seed}"), "--episodes", "0", *KINDS[kind])
+def gather(work, source, target, kinds, name):
+    """Agents of several profiles into a copy of the profile that the measurement page's `test` left, where the rivals'
+    plans are measured already. Where that is done and nothing it is made of is newer, nothing: a comparison that was
+    interrupted goes on with what it measured."""
+    path = profile_path(work, target, name)
+    plans = profile_path(work, target, "test")
+    agents = [(kind, seed, profile_path(work, source, f"rap/{kind}-{seed}"))
+              for kind in kinds for seed in range(1, work.options.seeds + 1)]
+    made_of = [p for p in (plans, *(profile for *_, profile in agents)) if os.path.exists(p)]
+    if os.path.exists(path) and all(os.path.getmtime(p) <= os.path.getmtime(path) for p in made_of):
+        return
+    unfinished = profile_path(work, target, name + "-unfinished")
+    copy_profile(plans, unfinished)
+    for kind, seed, profile in agents:
+        work.run(target, "train rap", "--profile", unfinished, "--seed", str(seed), "--from", profile, "--episodes",
+                 "0", *KINDS[kind])
+    copy_profile(unfinished, path)
+    remove_profile(unfinished)
 
 
 def compare_agents(work, source, target, kinds, step):
-    """On a copy of the profile that the measurement page's `test` left: the rivals' plans are measured already."""
-    gathered = f"{step}-agents"
-    path = profile_path(work, target, gathered)
-    copy_profile(profile_path(work, target, "test"), path)
-    gather(work, source, target, kinds, path)
-    return compare(work, target, step, gathered, work.options.test, "--windows", str(work.options.test_windows))
+    gather(work, source, target, kinds, f"{step}-agents")
+    return compare(work, target, step, f"{step}-agents", work.options.test, "--windows",
+                   str(work.options.test_windows))
 
 
 def steps_of(work, name):
