@@ -78,6 +78,9 @@ Result<Rival> Rival::Make(const std::string& name, const Profile& profile, const
                               }));
     rival.shared_evaluations_ = ChainEvaluations(static_cast<int>(rival.order_.size()));
   }
+  if (const Ranking* known = profile.FindRanking("gsi"); name == kGsi && known != nullptr) {
+    rival.order_ = known->drop_order;
+  }
   return rival;
 }
 
@@ -89,7 +92,7 @@ Result<SearchedPlan> Rival::Search(const RequestBytes& bytes, uint64_t limit) co
     return AnswerFromChain(evaluator_, order_, bytes.of(), limit);
   }
   if (name_ == kGsi) {
-    return SearchByGsi(evaluator_, bytes.of(), limit);
+    return SearchByGsi(evaluator_, bytes.of(), limit, order_);
   }
   return SearchByEvolution(evaluator_, bytes.of(), limit, {.seed = seed_});
 }
@@ -99,7 +102,7 @@ Result<Rival::Answer> Rival::operator()(const CompressionRequest& request, const
   found.answer.dense_bytes = bytes.dense();
   SearchedPlan searched;
   if (name_ == kGsi && request.target == CompressionRequest::Target::kLoss) {
-    ESPALIER_ASSIGN_OR_RETURN(searched, SearchByGsiWithin(evaluator_, request.value));
+    ESPALIER_ASSIGN_OR_RETURN(searched, SearchByGsiWithin(evaluator_, request.value, order_));
   } else {
     ESPALIER_ASSIGN_OR_RETURN(found.answer.limit_bytes, bytes.LimitOf(request));
     ESPALIER_ASSIGN_OR_RETURN(searched, Search(bytes, found.answer.limit_bytes));

@@ -215,18 +215,30 @@ Result<SearchedPlan> Evolution::Run() {
   return account_.Close(std::move(parent));
 }
 
-// The candidate that hurts least, and all of them counted.
+// The candidate that hurts least, and all of them counted. `known`: the order that rounds are known to end with.
 Result<LeastLoss> GsiRound(PlanEvaluator* evaluator, const Plan& base, std::span<const Plan> candidates,
-                           Account* account) {
+                           std::span<const BlockId> known, Account* account) {
   for (const Plan& plan : candidates) {
     account->Count(plan, evaluator->n_windows());
+  }
+  const size_t round = base.dropped().size();
+  if (round < known.size()) {
+    Plan next = base;
+    next.Drop(known[round]);
+    const auto found = std::find(candidates.begin(), candidates.end(), next);
+    if (found != candidates.end()) {
+      ESPALIER_ASSIGN_OR_RETURN(const double loss, evaluator->Measure(next));
+      return LeastLoss{static_cast<size_t>(found - candidates.begin()),
+                       loss * static_cast<double>(evaluator->tokens_scored())};
+    }
   }
   return FindLeastLoss(evaluator, base, candidates);
 }
 
 }  // namespace
 
-Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& bytes, uint64_t max_bytes) {
+Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& bytes, uint64_t max_bytes,
+                                 std::span<const BlockId> known) {
   std::vector<BlockId> order = AllBlocks(evaluator->model().n_block());
   ESPALIER_RETURN_IF_ERROR(DropUntilItTakes(bytes, max_bytes, order).status());
   Account account(evaluator);
@@ -238,7 +250,7 @@ Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& byte
     if (candidates.plans.empty()) {
       break;
     }
-    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, &account));
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, known, &account));
     base = candidates.plans[least.index];
     const auto gone = std::find_if(rest, order.end(), [&base](BlockId block) { return !base.kept(block); });
     std::rotate(rest, gone, gone + 1);
@@ -247,12 +259,12 @@ Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& byte
   return account.Close(std::move(plan));
 }
 
-Result<SearchedPlan> SearchByGsiWithin(PlanEvaluator* evaluator, double max_loss) {
+Result<SearchedPlan> SearchByGsiWithin(PlanEvaluator* evaluator, double max_loss, std::span<const BlockId> known) {
   Account account(evaluator);
   Plan base = Plan::Dense(evaluator->model().n_layer());
   while (base.kept_attention() + base.kept_ffn() > 1) {
     const DropCandidates candidates = CandidatesOf(base);
-    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, &account));
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, known, &account));
     if (least.kl > max_loss * static_cast<double>(evaluator->tokens_scored())) {
       break;
     }

@@ -32,10 +32,12 @@ struct SearchedPlan {
 // block that is left is taken away, and the one goes whose removal hurts least, until the plan fits; then the largest
 // blocks that still fit come back. Counted as the published loop works, which measures every candidate of every round
 // whole. Time is that of a faster search with the same outcome (importance/best_first.h).
-Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& bytes, uint64_t max_bytes);
+// `known`: the order of RankByGsi by the same evaluator, where it was made before: its rounds are counted, not run.
+Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& bytes, uint64_t max_bytes,
+                                 std::span<const BlockId> known = {});
 // The same search for a limit on the loss, in nats per token: until dropping the next block would pass it. The round
 // that finds that out counts too.
-Result<SearchedPlan> SearchByGsiWithin(PlanEvaluator* evaluator, double max_loss);
+Result<SearchedPlan> SearchByGsiWithin(PlanEvaluator* evaluator, double max_loss, std::span<const BlockId> known = {});
 
 // With these a search of 32 blocks takes 150 to 250 evaluations, of 64 blocks 400 to 500, and asks for the bytes of
 // some 20 000 plans (64 blocks: more). With fewer than 8 windows the steps of selection save less: with one, every

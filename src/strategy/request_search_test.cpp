@@ -131,6 +131,24 @@ TEST(RequestSearch, GsiCountsARequestAsIfThereWereNoOther) {
   EXPECT_EQ(evaluator.work().windows_measured, measured);
 }
 
+TEST(RequestSearch, AKnownOrderSparesTheRoundsNotTheCount) {
+  FunctionEvaluator evaluator(kToyLayers, 3, FickleKl);
+  const auto chain = RankByGsi(&evaluator);
+  ASSERT_TRUE(chain.ok());
+  for (const uint64_t limit : LimitsOf(FileBytes, 12)) {
+    FunctionEvaluator searching(kToyLayers, 3, FickleKl);
+    FunctionEvaluator replaying(kToyLayers, 3, FickleKl);
+    const auto searched = SearchByGsi(&searching, FileBytes, limit);
+    const auto replayed = SearchByGsi(&replaying, FileBytes, limit, chain->ranking.drop_order);
+    ASSERT_TRUE(searched.ok() && replayed.ok());
+    EXPECT_EQ(searched->plan, replayed->plan);
+    EXPECT_EQ(searched->evaluations, replayed->evaluations);
+    EXPECT_LE(replaying.work().windows_measured, searching.work().windows_measured);
+  }
+  EXPECT_EQ(SearchByGsiWithin(&evaluator, 0.7)->plan,
+            SearchByGsiWithin(&evaluator, 0.7, chain->ranking.drop_order)->plan);
+}
+
 TEST(RequestSearch, GsiWithinALossStopsBeforeTheBlockThatPassesIt) {
   for (const double limit : {0.0, 0.1, 0.3, 0.7, 1.5, 100.0}) {
     FunctionEvaluator naive(kToyLayers, 3, FickleKl);
