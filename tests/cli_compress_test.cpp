@@ -117,9 +117,11 @@ TEST_F(CompressTest, RivalsAnswerTheSameRequests) {
       Write("requests.jsonl", "{\"size_ratio\": 0.8}\n{\"size_ratio\": 0.8, \"workload\": \"8x256\"}\n");
   for (const char* method : {"table", "one-shot", "gsi-chain", "gsi", "evolution"}) {
     SCOPED_TRACE(method);
-    const json report = Report(Compress({"--requests", requests, "--method", method}) + kOnText);
+    const json report = Report(
+        Compress({"--requests", requests, "--method", method, "--test-text", kText, "--test-windows", "3"}) + kOnText);
     EXPECT_EQ(report["method"], method);
     for (const json& request : report["requests"]) {
+      EXPECT_GT(request["test_loss_nats"], 0);
       EXPECT_LE(request["bytes"], request["limit_bytes"]);
       EXPECT_GT(request["measured_loss_nats"], 0);
     }

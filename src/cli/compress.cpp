@@ -36,6 +36,7 @@
 #include "runtime/engine.h"
 #include "strategy/compressor.h"
 #include "strategy/strat_policy.h"
+#include "text/tokenizer.h"
 
 namespace espalier {
 namespace {
@@ -62,6 +63,8 @@ struct CompressFlags {
   std::string output;
   bool verify = false;
   TextOption text = {.max_windows = 16, .spread = true};
+  std::string test_text;
+  int64_t test_windows = 64;
   EngineFlags engine;
   bool json = false;
 };
@@ -105,6 +108,10 @@ void BindCompress(CLI::App& app, CompressFlags& o) {
                "than was asked for are replaced. Needs --text");
   AddTextOption(app, o.text, "Calibration text that --verify measures on: the one that the profile was ranked on")
       ->required(false);
+  app.add_option("--test-text", o.test_text, "Measure what all answers lose on this text too, which nobody chose by");
+  app.add_option("--test-windows", o.test_windows, "Windows of --test-text; 0: all of it")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);
 }
@@ -204,6 +211,10 @@ class Compression {
     if (o_.verify && by_stratnet()) {
       ESPALIER_RETURN_IF_ERROR(VerifyAll());
       report_.seconds.verifying = watch.Lap() / 1000;
+    }
+    if (!o_.test_text.empty()) {
+      ESPALIER_RETURN_IF_ERROR(TestAll());
+      report_.seconds.testing = watch.Lap() / 1000;
     }
     if (!o_.output.empty()) {
       WriteAll();
@@ -500,6 +511,30 @@ class Compression {
       ESPALIER_ASSIGN_OR_RETURN(auto ms, TimeDecodeSteps(*engine, workload, kSteps));
       std::nth_element(ms.begin(), ms.begin() + kSteps / 2, ms.end());
       work.decode_ms = ms[kSteps / 2];
+    }
+    return Status::Ok();
+  }
+
+  // On another text, with nothing kept.
+  Status TestAll() {
+    TextOption text = o_.text;
+    text.file = o_.test_text;
+    text.max_windows = o_.test_windows;
+    ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model_));
+    ESPALIER_ASSIGN_OR_RETURN(const Windows windows, text.Read(*model_, *tokenizer));
+    PlanEvaluatorOptions options;
+    ESPALIER_ASSIGN_OR_RETURN(options.engine, o_.engine.Read(windows.window_tokens));
+    options.ablation = use_.ablation;
+    options.means = use_.means;
+    ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, PlanEvaluator::Create(model_, windows, options, nullptr));
+    const Interruptible interruptible(evaluator.get());
+    ProgressBar bar("testing");
+    uint64_t done = 0;
+    for (RequestInWork& work : work_) {
+      if (!work.failed()) {
+        ESPALIER_ASSIGN_OR_RETURN(work.test_loss, evaluator->Measure(work.answer->plan));
+      }
+      bar.Update(++done, work_.size());
     }
     return Status::Ok();
   }

@@ -73,6 +73,9 @@ Json RequestJson(const RequestInWork& work) {
   if (work.tries > 0) {
     json["verified"] = VerifiedJson(work);
   }
+  if (work.test_loss) {
+    json["test_loss_nats"] = *work.test_loss;
+  }
   if (!work.output.empty()) {
     json["output"] = work.output;
     json["output_bytes"] = work.output_bytes;
@@ -102,6 +105,7 @@ Json CompressionJson(const CompressionReport& report, std::span<const RequestInW
                      {"decode_steps", report.seconds.decode_steps},
                      {"answering", report.seconds.answering},
                      {"verifying", report.seconds.verifying},
+                     {"testing", report.seconds.testing},
                      {"writing", report.seconds.writing}};
   return json;
 }

@@ -28,6 +28,7 @@ struct RequestInWork {
   std::optional<double> first_loss;   // of the first of them, nats per token
   std::optional<double> first_upper;  // what it was said to stay below
   std::optional<double> decode_ms;    // measured, the median
+  std::optional<double> test_loss;    // on another text, nats per token
   std::string output;                 // file written
   uint64_t output_bytes = 0;
 
@@ -52,6 +53,7 @@ struct CompressionReport {
     double decode_steps = 0;  // measuring them, before any answer
     double answering = 0;     // network and search
     double verifying = 0;
+    double testing = 0;
     double writing = 0;
   } seconds;
 };
