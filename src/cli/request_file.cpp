@@ -123,14 +123,7 @@ Status CheckRequest(const CompressionRequest& request) {
 }
 
 Result<NamedRequest> ParseRequestLine(std::string_view line) {
-  if (line.size() > kMaxLineBytes) {
-    return InvalidArgument(fmt::format("expected at most {} bytes, found {}", kMaxLineBytes, line.size()));
-  }
-  const JsonValue object = JsonValue::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) {
-    return InvalidArgument(fmt::format("expected a JSON object, found {}",
-                                       object.is_discarded() ? "something that is not JSON" : object.type_name()));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const JsonValue object, ParseObjectLine(line, kMaxLineBytes));
   NamedRequest named;
   const char* target = nullptr;
   for (const auto& [key, value] : object.items()) {

@@ -266,14 +266,7 @@ Status SetNames(const Fields& fields, const std::string& set, TaskItem* item) {
 }  // namespace
 
 Result<TaskItem> ParseTaskLine(std::string_view line, const std::string& set) {
-  if (line.size() > kMaxLineBytes) {
-    return InvalidArgument(fmt::format("expected at most {} bytes, found {}", kMaxLineBytes, line.size()));
-  }
-  const JsonValue object = JsonValue::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) {
-    return InvalidArgument(fmt::format("expected a JSON object, found {}",
-                                       object.is_discarded() ? "something that is not JSON" : object.type_name()));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const JsonValue object, ParseObjectLine(line, kMaxLineBytes));
   const Fields fields(object);
   const auto kind = std::find_if(kKinds.begin(), kKinds.end(), [&fields](const Kind& k) {
     return std::all_of(k.marks.begin(), k.marks.end(), [&fields](std::string_view mark) { return fields.Has(mark); });
