@@ -32,7 +32,7 @@ class CompressTest : public CliTest {
     profile_ = Path("profile");
     if (trained.empty()) {
       Report(std::vector<std::string>{"train", "stratnet", TwinPath(), "--profile", profile_, "-t", "1",
-                                      "--evaluations", "60"} +
+                                      "--evaluations", "40"} +
              kOnText);
       trained = Slurp(profile_);
       ASSERT_FALSE(trained.empty());

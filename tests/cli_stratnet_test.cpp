@@ -21,7 +21,18 @@ TEST_F(CliTest, StratNetIsTrainedAndDecides) {
       "train", "stratnet",  TwinPath(), "--profile", profile, "--text",        kText, "-c",
       "48",    "--windows", "2",        "-t",        "1",     "--evaluations", "30"};
   // From nothing: the profile is begun.
-  const json first = Report(train);
+  std::vector<std::string> plotting = train;
+  plotting.insert(plotting.end(), {"--plot", Path("front.svg")});
+  const json first = Report(plotting);
+  const std::string svg = Slurp(Path("front.svg"));
+  EXPECT_EQ(svg.rfind("<svg", 0), 0);
+  EXPECT_NE(svg.find("answer"), std::string::npos);
+  EXPECT_NE(svg.find("nats per token: a"), std::string::npos);
+  EXPECT_GT(first["surrogate"]["plans"], 5);
+  EXPECT_TRUE(first["surrogate"]["error"].is_number());
+  ExpectRefusal({"train", "stratnet", TwinPath(), "--profile", Path("other"), "--text", kText, "--plot",
+                 Path("nowhere") + "/front.svg"},
+                1, {"nowhere"});
   EXPECT_LE(first["rounds"].back()["evaluations"], 30);
   EXPECT_GT(first["rounds"].back()["hypervolume"], 0);
   EXPECT_GT(first["worst_loss_nats"], 0.5);

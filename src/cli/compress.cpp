@@ -200,7 +200,7 @@ class Compression {
     ESPALIER_RETURN_IF_ERROR(CheckOutput());
     ESPALIER_RETURN_IF_ERROR(OpenArchive());
     CheckWorkloads();
-    ESPALIER_RETURN_IF_ERROR(MeasureLatencies());
+    MeasureLatencies();
     ESPALIER_RETURN_IF_ERROR(FindSizes());
     if (by_stratnet()) {
       ESPALIER_RETURN_IF_ERROR(MakeCompressor());
@@ -253,6 +253,10 @@ class Compression {
 
   // What was measured, and what measures.
   Status OpenArchive() {
+    if (measures() && o_.text.file.empty()) {
+      return InvalidArgument(fmt::format("{} measures plans: expected --text, the text that the profile was ranked on",
+                                         by_stratnet() ? "--verify" : "--method " + o_.method));
+    }
     PolicyFlags flags = o_.profile;
     if (flags.profile.empty()) {
       flags.profile = model_->path() + ".profile";  // an error where there is none
@@ -277,10 +281,6 @@ class Compression {
             "profile {}: no measured plans to choose by; `espalier train stratnet` measures them", Quote(use_.path)));
       }
       return Status::Ok();
-    }
-    if (o_.text.file.empty()) {
-      return InvalidArgument(fmt::format("{} measures plans: expected --text, the text that the profile was ranked on",
-                                         by_stratnet() ? "--verify" : "--method " + o_.method));
     }
     const Stopwatch watch;
     if (store_ == nullptr) {
@@ -318,25 +318,30 @@ class Compression {
     }
   }
 
-  Status MeasureLatencies() {
+  // Of every workload that a request asks about. Where it cannot be measured, such requests fail.
+  void MeasureLatencies() {
     const Stopwatch watch;
-    std::vector<Workload> workloads;
-    for (const RequestInWork& work : work_) {
-      if (!work.failed() && work.request().target == Target::kLatency &&
-          std::find(workloads.begin(), workloads.end(), *work.request().workload) == workloads.end()) {
-        workloads.push_back(*work.request().workload);
+    ProgressBar bar("decode steps");
+    uint64_t done = 0;
+    for (RequestInWork& work : work_) {
+      bar.Update(done++, work_.size());
+      if (work.failed() || work.request().target != Target::kLatency ||
+          latencies_.find(work.request().workload->ToText()) != latencies_.end()) {
+        continue;
+      }
+      auto latency = MeasureLatency(*work.request().workload);
+      if (latency.ok()) {
+        latencies_.emplace(work.request().workload->ToText(), std::move(*latency));
+      } else {
+        work.status = Named(work, latency.status());
       }
     }
-    ProgressBar bar("decode steps");
-    for (const Workload& workload : workloads) {
-      ESPALIER_ASSIGN_OR_RETURN(const auto engine, EngineFor(workload));
-      auto latency = DecodeLatency::Measure(*engine, workload, o_.confidence);
-      ESPALIER_RETURN_IF_ERROR(latency.status());
-      latencies_.emplace(workload.ToText(), std::move(*latency));
-      bar.Update(latencies_.size(), workloads.size());
-    }
     report_.seconds.decode_steps = watch.Milliseconds() / 1000;
-    return Status::Ok();
+  }
+
+  Result<DecodeLatency> MeasureLatency(const Workload& workload) const {
+    ESPALIER_ASSIGN_OR_RETURN(const auto engine, EngineFor(workload));
+    return DecodeLatency::Measure(*engine, workload, o_.confidence);
   }
 
   Result<std::unique_ptr<Engine>> EngineFor(const Workload& workload) const {
@@ -349,14 +354,19 @@ class Compression {
   Status FindSizes() {
     ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, o_.engine.Read(model_->hparams().n_ctx_train));
     ESPALIER_ASSIGN_OR_RETURN(memory_, MeasureMemoryModel(model_, serving));
-    for (const RequestInWork& work : work_) {
+    for (RequestInWork& work : work_) {
       if (work.failed() || !work.request().workload) {
         continue;
       }
       const Workload& workload = *work.request().workload;
       if (memory_at_.find(workload.ToText()) == memory_at_.end()) {
         ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, o_.engine.Read(workload.kv_cells));
-        ESPALIER_ASSIGN_OR_RETURN(memory_at_[workload.ToText()], MeasureMemoryModel(model_, options));
+        auto memory = MeasureMemoryModel(model_, options);
+        if (memory.ok()) {
+          memory_at_.emplace(workload.ToText(), std::move(*memory));
+        } else {
+          work.status = Named(work, memory.status());
+        }
       }
     }
     // Provenance differs from plan to plan: the longest there is.

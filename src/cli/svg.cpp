@@ -145,4 +145,11 @@ void SvgCanvas::Close(std::string_view element, std::string_view tooltip) {
 
 std::string SvgCanvas::Finish() const { return head_ + body_ + "</svg>\n"; }
 
+std::string SvgCanvas::FinishAlone(std::string_view style) const {
+  std::string svg = Finish();
+  svg.insert(svg.find("<svg") + 4, " xmlns=\"http://www.w3.org/2000/svg\"");
+  svg.insert(svg.find(">\n") + 2, "<style>" + std::string(style) + "</style>\n");
+  return svg;
+}
+
 }  // namespace espalier

@@ -52,6 +52,9 @@ class SvgCanvas {
 
   // The whole element.
   std::string Finish() const;
+  // The same as a file of its own, which has to say what it is and bring its colours: `style` is the style sheet's
+  // text.
+  std::string FinishAlone(std::string_view style) const;
 
  private:
   void Close(std::string_view element, std::string_view tooltip);

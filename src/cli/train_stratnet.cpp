@@ -10,28 +10,37 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "cli/strategy_plot.h"
 #include "cli/terminal.h"
 #include "cli/text_option.h"
 #include "cli/training_evaluator.h"
+#include "importance/density.h"
 #include "model/fingerprint.h"
 #include "model/quote.h"
 #include "profile/profile_file.h"
 #include "runtime/engine.h"
 #include "strategy/learn_strategies.h"
+#include "strategy/loss_margin.h"
+#include "strategy/objectives.h"
 #include "strategy/strat_policy.h"
+#include "strategy/strategy_plans.h"
 
 namespace espalier {
 namespace {
+
+constexpr int kDiagnosedWorkloads = 6;
 
 struct StratNetFlags {
   ModelOption model;
   std::string profile;
   int evaluations = StrategyLoopOptions().evaluations;
   uint64_t seed = 1;
+  std::string plot;
   TextOption text = {.max_windows = 16, .spread = true};
   EngineFlags engine;
   bool json = false;
@@ -48,11 +57,42 @@ void BindStratNet(CLI::App& app, StratNetFlags& o) {
       ->capture_default_str();
   app.add_option("--seed", o.seed, "Networks of several seeds stand beside each other in the profile")
       ->capture_default_str();
+  app.add_option("--plot", o.plot, "Write what was measured, its front and StratNet's answers as SVG into this file");
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);
 }
 
-Json ReportOf(const StratNetFlags& o, const Model& model, const std::string& path, const StrategyReport& report) {
+// Three workloads, from little KV cache to much.
+std::vector<PlottedWorkload> Plotted(const StratNet& net, const LossSurrogate& surrogate, const Archive& archive,
+                                     const MemoryModel& memory) {
+  constexpr int kPreferences = 64;
+  std::vector<PlottedWorkload> workloads;
+  for (const int64_t cells : SpreadOfCells(memory, 3)) {
+    const double ratio = static_cast<double>(cells) / memory.cells_of_weights();
+    const Objectives objectives(memory, cells, 1);
+    const auto plotted = [&](const Plan& plan, double loss) {
+      return PlottedPlan{objectives.Size(KeepMatrix(std::span(&plan, 1)).col(0)), loss, plan.ToText()};
+    };
+    PlottedWorkload workload;
+    workload.title = fmt::format("KV cache of {} cells, {:.2g} times the weights' bytes", cells, ratio);
+    for (const ArchiveRow& row : archive.rows()) {
+      if (archive.whole(row)) {
+        workload.measured.push_back(plotted(row.plan, archive.Loss(row)));
+      }
+    }
+    const Eigen::MatrixXf keep = net.Forward(EvenPreferences(kPreferences, ratio));
+    for (Eigen::Index i = 0; i < keep.cols(); ++i) {
+      const Plan plan = Snap(keep.col(i));
+      const auto known = archive.LossOf(plan);
+      workload.answers.push_back(plotted(plan, known ? *known : surrogate.Predict(plan).loss));
+    }
+    workloads.push_back(std::move(workload));
+  }
+  return workloads;
+}
+
+Json ReportOf(const StratNetFlags& o, const Model& model, const std::string& path, const StrategyReport& report,
+              const SurrogateDiagnosis& surrogate) {
   Json json = {{"model", ModelJson(model)}, {"profile", path}, {"seed", o.seed}, {"rounds", Json::array()}};
   for (const StrategyRound& round : report.rounds) {
     json["rounds"].push_back({{"evaluations", round.evaluations},
@@ -63,10 +103,17 @@ Json ReportOf(const StratNetFlags& o, const Model& model, const std::string& pat
   }
   json["worst_loss_nats"] = report.worst_loss;
   json["exhausted"] = report.exhausted;
+  json["surrogate"] = {{"plans", surrogate.plans},
+                       {"error", surrogate.error},
+                       {"coverage_90", surrogate.coverage_90},
+                       {"spearman", surrogate.spearman},
+                       {"spearman_additive", surrogate.spearman_additive},
+                       {"bands", surrogate.bands}};
   return json;
 }
 
-void PrintText(const StratNetFlags& o, const Model& model, const std::string& path, const StrategyReport& report) {
+void PrintText(const StratNetFlags& o, const Model& model, const std::string& path, const StrategyReport& report,
+               const SurrogateDiagnosis& surrogate) {
   fmt::print("{} {}: StratNet, seed {}\n", model.display_name(), model.quantization(), o.seed);
   fmt::print("  {:>11} {:>11} {:>15} {:>11} {:>9}\n", "evaluations", "hypervolume", "surrogate error", "tchebycheff",
              "seconds");
@@ -79,12 +126,19 @@ void PrintText(const StratNetFlags& o, const Model& model, const std::string& pa
                  round.surrogate_error, round.tchebycheff, round.seconds);
     }
   }
+  fmt::print(
+      "surrogate, {} plans near the front, each guessed from the others: error {:.3f} of ln(loss), {:.0f} % inside "
+      "its 90 % interval,\nrank correlation at equal bytes {:.2f} (of added single losses: {:.2f})\n",
+      surrogate.plans, surrogate.error, 100 * surrogate.coverage_90, surrogate.spearman, surrogate.spearman_additive);
   fmt::print("{}in {}\n", report.exhausted ? "nothing left that promised to add anything; " : "",
              Printable(path, 4096));
 }
 
 Status RunTrainStratNet(const StratNetFlags& o) {
   ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
+  if (!o.plot.empty()) {
+    ESPALIER_RETURN_IF_ERROR(AtomicFileWriter::Create(o.plot).status());  // known before the training
+  }
   const std::string path = o.profile.empty() ? model->path() + ".profile" : o.profile;
   ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, o.engine.Read(model->hparams().n_ctx_train));
   ESPALIER_ASSIGN_OR_RETURN(const MemoryModel memory, MeasureMemoryModel(model, serving));
@@ -125,10 +179,18 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   }
   ESPALIER_RETURN_IF_ERROR(report.status());
   ESPALIER_RETURN_IF_ERROR(kept);
+  ESPALIER_ASSIGN_OR_RETURN(const LossSurrogate surrogate, LossSurrogate::Fit(evaluator->archive(), model->n_layer()));
+  const SurrogateDiagnosis diagnosis = Diagnose(surrogate, memory, SpreadOfCells(memory, kDiagnosedWorkloads));
+  if (!o.plot.empty()) {
+    ESPALIER_RETURN_IF_ERROR(WriteWholeFile(
+        o.plot,
+        StrategyPlot(Plotted(net, surrogate, evaluator->archive(), memory),
+                     fmt::format("{} {}: StratNet, seed {}", model->display_name(), model->quantization(), o.seed))));
+  }
   if (o.json) {
-    PrintJson(ReportOf(o, *model, path, *report));
+    PrintJson(ReportOf(o, *model, path, *report, diagnosis));
   } else {
-    PrintText(o, *model, path, *report);
+    PrintText(o, *model, path, *report, diagnosis);
   }
   return Status::Ok();
 }

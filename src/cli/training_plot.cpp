@@ -19,10 +19,10 @@ constexpr double kTop = 40;  // of the first plot
 constexpr double kStep = 224;
 
 constexpr const char* kStyle =
-    "<style>svg{background:#fff;font:12px sans-serif}text{fill:#333}.title{font-weight:bold}"
+    "svg{background:#fff;font:12px sans-serif}text{fill:#333}.title{font-weight:bold}"
     ".grid{stroke:#ddd}.axis{stroke:#333}.curve{fill:none;stroke:#1f6fb4;stroke-width:1.6}.mark{fill:#c2410c}"
     "@media(prefers-color-scheme:dark){svg{background:#181818}text{fill:#ccc}.grid{stroke:#333}.axis{stroke:#ccc}"
-    ".curve{stroke:#6cb2eb}.mark{fill:#fb923c}}</style>\n";
+    ".curve{stroke:#6cb2eb}.mark{fill:#fb923c}}";
 
 // One plot, the `index`-th from the top.
 void Draw(SvgCanvas* canvas, int index, const std::string& title, const std::vector<Point>& points, bool logarithmic,
@@ -83,11 +83,7 @@ std::string TrainingPlot(const RapTrainingReport& report, const std::string& tit
   Draw(&canvas, 0, "return, over episodes", returns, false, false);
   Draw(&canvas, 1, "mean squared TD error", errors, true, false);
   Draw(&canvas, 2, "gap to the best known, %", gaps, false, true);
-  std::string svg = canvas.Finish();
-  // Alone in a file it has to say what it is, and bring its colours.
-  svg.insert(svg.find("<svg") + 4, " xmlns=\"http://www.w3.org/2000/svg\"");
-  svg.insert(svg.find(">\n") + 2, kStyle);
-  return svg;
+  return canvas.FinishAlone(kStyle);
 }
 
 }  // namespace espalier
