@@ -14,7 +14,7 @@ BEATEN = ["gsi", "one-shot", "shortgpt", "mha-drop", "ffn-skip", "random"]  # by
 BEATEN_AFTER_TRANSFER = ["random", "ffn-skip"]
 TRAINING_MINUTES = 30
 DECISION_MS = 1.0  # at the 99th percentile, with 64 blocks
-DECODE_SHARE = 0.01  # of one decode step, at the 99th percentile
+DECODE_SHARE = 0.01  # of one decode step
 
 # 97.5 % quantiles of Student's t, by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -283,8 +283,7 @@ minus the logarithm of the loss over the least known, in rounds that each begin 
             return None
         step_ms = 1000 / self.work.report(f"{c.name}/rap/bench")["decode_tokens_per_second"]
         policy = policy_of(self.test(c), "rap-measured")
-        return {"step_ms": step_ms, "median_ms": policy["decision_median_ms"], "p99_ms": policy["decision_p99_ms"],
-                "share": policy["decision_p99_ms"] / step_ms}
+        return {"step_ms": step_ms, "median_ms": policy["decision_median_ms"], "p99_ms": policy["decision_p99_ms"]}
 
     def decision_rows(self):
         rows = []
@@ -295,9 +294,10 @@ minus the logarithm of the loss over the least known, in rounds that each begin 
         for c in self.deep:
             share = self.decode_share(c)
             if share:
-                rows.append([f"decision in the cells of `compare`, p99, over one decode step, {c.title}",
-                             f"<= {percent(DECODE_SHARE)}", f"{percent(share['share'])}",
-                             met(share["share"] <= DECODE_SHARE)])
+                for name, ms in (("median", share["median_ms"]), ("p99", share["p99_ms"])):
+                    part = ms / share["step_ms"]
+                    rows.append([f"decision in the cells of `compare`, {name}, over one decode step, {c.title}",
+                                 f"<= {percent(DECODE_SHARE)}", percent(part), met(part <= DECODE_SHARE)])
         return rows
 
     def decisions(self):
@@ -309,7 +309,7 @@ minus the logarithm of the loss over the least known, in rounds that each begin 
             if share:
                 steps.append([c.title, f"{1000 * share['median_ms']:.1f}", f"{1000 * share['p99_ms']:.1f}",
                               f"{1000 * share['step_ms']:.0f}", percent(share["median_ms"] / share["step_ms"]),
-                              percent(share["share"])])
+                              percent(share["p99_ms"] / share["step_ms"])])
         return f"""## One decision
 
 The worst case, in which every block has to go (`espalier_microbench --benchmark_filter=Decide/`), in microseconds:
@@ -319,7 +319,10 @@ The worst case, in which every block has to go (`espalier_microbench --benchmark
 In the cells of `compare`, beside one decode step of the dense model (`espalier bench`, one sequence, same threads), in
 microseconds:
 
-{table(["", "decision, median", "p99", "decode step", "median / step", "p99 / step"], steps)}"""
+{table(["", "decision, median", "p99", "decode step", "median / step", "p99 / step"], steps)}
+
+Of all calls in a cell the first of each policy finds caches that others filled: one in 50, so that p99 is about what a
+cold decision takes."""
 
 
 def page(work, deep, transfers):
