@@ -77,7 +77,7 @@ void BindTrainRap(CLI::App& app, TrainRapFlags& o) {
       ->capture_default_str();
   app.add_option("--from", o.from,
                  "Another model's profile: begin with its agent of this network, reward and seed (shared network: of "
-                 "any depth). With --episodes 0 it serves as it is");
+                 "any depth), which takes the place of one that is finished. With --episodes 0 it serves as it is");
   AddTextOption(app, o.text,
                 "The calibration text that the profile was ranked on, where plans are to be measured; without it the "
                 "loss of plans that are not in the profile is guessed")

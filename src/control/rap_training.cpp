@@ -113,9 +113,11 @@ class RapTraining {
         trained_on_ = agent.trained_on;
       }
     }
-    if (network_ == nullptr && options_.initial) {
+    // One that is named takes the place of one that is finished; an interrupted training goes on.
+    if (options_.initial && (network_ == nullptr || planned_ <= episodes_)) {
       ESPALIER_ASSIGN_OR_RETURN(network_, NetworkOf(*options_.initial, 2 * profile_->n_layer));
       episodes_ = options_.initial->episodes;
+      planned_ = 0;
       trained_on_ = options_.initial->trained_on;
     }
     if (network_ == nullptr && options_.training.episodes == 0) {

@@ -32,8 +32,8 @@ struct RapTrainingOptions {
   int plans_per_round = 40;         // measured at most between two rounds
   double caution = 2;               // in the last round a guess counts as worse by so many standard deviations
   double minutes = 0;               // no further round begins after so long; 0: no limit
-  // Of another model: what training begins with where the profile has no agent of its own. With no episodes it is
-  // served as it is.
+  // Of another model: what training begins with, in place of an agent of the profile's own that is finished. With no
+  // episodes it is served as it is.
   std::optional<Agent> initial = {};
   // That gaps are averaged over, drawn from the training distribution; and as many others that the best of several
   // states of the agent is chosen by.

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <vector>
 
 #include "control/fake_comparison_for_test.h"
 #include "importance/gsi.h"
@@ -86,6 +89,30 @@ TEST_F(RapTrainingTest, MeasuresBeforeTheRoundThatItGoesOnWith) {
   EXPECT_GT(second->plans_measured, 0);
   EXPECT_LE(profile_.agents[0].episodes, 200);
   EXPECT_EQ(profile_.agents[0].episodes, profile_.agents[0].planned);
+}
+
+TEST_F(RapTrainingTest, AnAgentThatIsNamedTakesThePlaceOfOneThatIsFinished) {
+  ASSERT_TRUE(Train().ok());
+  Agent named = profile_.agents.at(0);
+  named.trained_on = "another model";
+  for (float& parameter : named.parameters) {
+    parameter *= 0.5F;
+  }
+  options_.initial = named;
+  options_.training.episodes = 0;
+  ASSERT_TRUE(Train().ok());
+  ASSERT_EQ(profile_.agents.size(), 1u);
+  EXPECT_EQ(profile_.agents[0].parameters, named.parameters);
+  EXPECT_EQ(profile_.agents[0].trained_on, "another model");
+  // An interrupted training goes on with its own.
+  profile_.agents[0].planned = profile_.agents[0].episodes + 50;
+  std::fill(named.parameters.begin(), named.parameters.end(), 0.0F);
+  options_.initial = named;
+  options_.training.episodes = 100;
+  options_.rounds = 1;
+  ASSERT_TRUE(Train().ok());
+  const std::vector<float>& left = profile_.agents[0].parameters;
+  EXPECT_TRUE(std::any_of(left.begin(), left.end(), [](float parameter) { return std::abs(parameter) > 0.05F; }));
 }
 
 TEST_F(RapTrainingTest, FailsAsKeepingFails) {
