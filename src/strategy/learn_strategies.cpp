@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -156,51 +155,34 @@ class StrategyLoop {
     return plans;
   }
 
-  // One after the other the plan that adds most, if it loses what is hoped, to the fronts with those before it; each
-  // from another range of sizes, so that small losses, which add little area, are looked for as hard as large ones.
+  // One after the other the plan that adds most, if it loses what is hoped, to the fronts with those before it.
   std::vector<Plan> NextBatch() const {
     const std::vector<Plan> plans = Proposals();
     const std::vector<LossSurrogate::Guess> guesses = surrogate_.get()->Predict(plans);
-    const Objectives weights_alone(memory_, kv_cells_.front(), report_.worst_loss);
-    std::vector<int> range;
-    for (const Plan& plan : plans) {
-      const double size = weights_alone.Size(KeepMatrix(std::span(&plan, 1)).col(0));
-      range.push_back(std::min(static_cast<int>(size * options_.plans_per_round), options_.plans_per_round - 1));
-    }
     Fronts fronts(memory_, kv_cells_);
     fronts.AddAll(evaluator_->archive());
     const auto most = std::min<int64_t>(options_.plans_per_round, options_.evaluations - evaluations_);
     std::vector<Plan> batch;
-    for (const double optimism : options_.optimism) {
+    auto optimism = options_.optimism.begin();
+    while (static_cast<int64_t>(batch.size()) < most && optimism != options_.optimism.end()) {
+      size_t best = plans.size();
+      double best_gain = 0;
       const auto hoped = [&](size_t i) {
-        return std::max(0.0, std::exp(guesses[i].log_mean - optimism * guesses[i].log_sd) - LossSurrogate::kFloor);
+        return std::max(0.0, std::exp(guesses[i].log_mean - *optimism * guesses[i].log_sd) - LossSurrogate::kFloor);
       };
-      // Of one range, or of all.
-      const auto take_best = [&](std::optional<int> of_range) {
-        size_t best = plans.size();
-        double best_gain = 0;
-        for (size_t i = 0; i < plans.size(); ++i) {
-          if (of_range && range[i] != *of_range) {
-            continue;
-          }
-          const double gain = fronts.Gain(plans[i], hoped(i), LossSurrogate::kFloor);
-          if (gain > best_gain) {
-            best = i;
-            best_gain = gain;
-          }
+      for (size_t i = 0; i < plans.size(); ++i) {
+        const double gain = fronts.Gain(plans[i], hoped(i), LossSurrogate::kFloor);
+        if (gain > best_gain) {
+          best = i;
+          best_gain = gain;
         }
-        if (best == plans.size()) {
-          return false;
-        }
-        fronts.Add(plans[best], hoped(best));
-        batch.push_back(plans[best]);
-        return true;
-      };
-      for (int r = options_.plans_per_round - 1; r >= 0 && static_cast<int64_t>(batch.size()) < most; --r) {
-        take_best(r);
       }
-      while (static_cast<int64_t>(batch.size()) < most && take_best(std::nullopt)) {
+      if (best == plans.size()) {
+        ++optimism;
+        continue;
       }
+      fronts.Add(plans[best], hoped(best));
+      batch.push_back(plans[best]);
     }
     return batch;
   }

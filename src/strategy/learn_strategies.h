@@ -14,7 +14,7 @@
 namespace espalier {
 
 struct StrategyLoopOptions {
-  int evaluations = 400;  // plans measured at most, those that a profile without any needs first included
+  int evaluations = 550;  // plans measured at most, those that a profile without any needs first included
   int plans_per_round = 5;
   int preferences = 64;  // for each of six workloads, that StratNet proposes plans for
   bool refine = true;    // proposals are held against their neighbours (refine.h)
