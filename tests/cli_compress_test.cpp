@@ -107,9 +107,14 @@ TEST_F(CompressTest, VerifiedAnswersWereMeasuredAndHold) {
       EXPECT_LE(request["measured_loss_nats"], request["max_loss"]);
     }
   }
-  // What was measured is in the profile: nothing is measured again.
+  // What was measured is in the profile, and not measured again; the surrogate knows more, and may think better of a
+  // plan that it has not seen.
   const json again = Report(Compress({"--requests", requests, "--verify"}) + kOnText);
-  EXPECT_EQ(again["evaluations"], 0);
+  int looked_at = 0;
+  for (const json& request : again["requests"]) {
+    looked_at += request["verified"]["plans"].get<int>();
+  }
+  EXPECT_LT(again["evaluations"], looked_at);
 }
 
 TEST_F(CompressTest, RivalsAnswerTheSameRequests) {
