@@ -20,21 +20,14 @@ constexpr char kEvolution[] = "evolution";
 
 // The least loss known of a plan within the limit.
 Result<SearchedPlan> BestKnown(const Archive& archive, const RequestBytes& bytes, uint64_t limit) {
-  SearchedPlan best = {Plan::Dense(bytes.n_layer())};
-  bool found = bytes.dense() <= limit;
-  for (const ArchiveRow& row : archive.rows()) {
-    if (archive.whole(row) && row.plan.whole_blocks_only() && bytes.of()(row.plan) <= limit) {
-      const double loss = archive.Loss(row);
-      if (!found || loss < best.loss) {
-        best = {row.plan, loss, 0};
-        found = true;
-      }
-    }
+  if (bytes.dense() <= limit) {
+    return SearchedPlan{Plan::Dense(bytes.n_layer())};  // loses nothing
   }
-  if (!found) {
+  const ArchiveRow* best = BestMeasured(archive, bytes.of(), limit);
+  if (best == nullptr) {
     return OutOfBudget(fmt::format("the profile has no measured plan of at most {} bytes", limit));
   }
-  return best;
+  return SearchedPlan{best->plan, archive.Loss(*best), 0};
 }
 
 // The profile's ranking of this name, or one that is made.

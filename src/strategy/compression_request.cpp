@@ -10,6 +10,21 @@ using Target = CompressionRequest::Target;
 
 bool KeepsNothing(const Plan& plan) { return plan.kept_attention() + plan.kept_ffn() == 0; }
 
+const ArchiveRow* BestMeasured(const Archive& archive, const PlanBytes& cost, uint64_t limit) {
+  const ArchiveRow* best = nullptr;
+  double least = 0;
+  for (const ArchiveRow& row : archive.rows()) {
+    if (archive.whole(row) && row.plan.whole_blocks_only() && cost(row.plan) <= limit) {
+      const double loss = archive.Loss(row);
+      if (best == nullptr || loss < least) {
+        best = &row;
+        least = loss;
+      }
+    }
+  }
+  return best;
+}
+
 uint64_t LeastOf(const PlanBytes& cost, int n_layer) {
   Plan plan = Plan::Dense(n_layer);
   for (int b = 0; b < plan.n_block(); ++b) {

@@ -8,6 +8,7 @@
 #include "model/footprint.h"
 #include "model/plan.h"
 #include "model/workload.h"
+#include "profile/archive.h"
 #include "strategy/fit_bytes.h"
 #include "surrogate/loss_surrogate.h"
 
@@ -60,6 +61,10 @@ class RequestBytes {
   PlanBytes of_;
   uint64_t dense_;
 };
+
+// Of the plans of whole blocks that were measured whole and cost at most `limit`, the first of the least loss; nullptr
+// if there is none.
+const ArchiveRow* BestMeasured(const Archive& archive, const PlanBytes& cost, uint64_t limit);
 
 // Least of `cost` over plans that keep a single block.
 uint64_t LeastOf(const PlanBytes& cost, int n_layer);

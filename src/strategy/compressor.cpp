@@ -194,14 +194,7 @@ Result<Plan> Compressor::PlanThatFits(Place& place, uint64_t limit, const PlanBy
     }
   }
   if (options_.use_measured) {
-    const ArchiveRow* best = nullptr;
-    for (const ArchiveRow& row : archive_->rows()) {
-      if (archive_->whole(row) && row.plan.whole_blocks_only() && cost(row.plan) <= limit &&
-          (best == nullptr || archive_->Loss(row) < archive_->Loss(*best))) {
-        best = &row;
-      }
-    }
-    if (best != nullptr) {
+    if (const ArchiveRow* best = BestMeasured(*archive_, cost, limit)) {
       // It may leave room.
       Plan plan = best->plan;
       GiveBackUpTo(cost, limit, place.orders().front(), &plan);
