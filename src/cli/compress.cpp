@@ -29,6 +29,7 @@
 #include "cli/text_option.h"
 #include "cli/training_evaluator.h"
 #include "control/decode_latency.h"
+#include "control/measure.h"
 #include "export/export_bytes.h"
 #include "model/quote.h"
 #include "policy/profile_policies.h"
@@ -440,7 +441,7 @@ class Compression {
     for (RequestInWork& work : work_) {
       if (!work.failed()) {
         auto found = rival(work.request(), BytesOf(work.request()));
-        if (found.status().code() == ErrorCode::kAborted && !found.ok()) {
+        if (!found.ok() && found.status().code() == ErrorCode::kAborted) {
           return found.status();
         }
         work.evaluations = found.ok() ? std::optional<double>(found->evaluations) : std::nullopt;
@@ -519,8 +520,7 @@ class Compression {
       }
       ESPALIER_RETURN_IF_ERROR(engine->Apply(work.answer->plan).status());
       ESPALIER_ASSIGN_OR_RETURN(auto ms, TimeDecodeSteps(*engine, workload, kSteps));
-      std::nth_element(ms.begin(), ms.begin() + kSteps / 2, ms.end());
-      work.decode_ms = ms[kSteps / 2];
+      work.decode_ms = QuartilesOf(std::move(ms)).median;
     }
     return Status::Ok();
   }
