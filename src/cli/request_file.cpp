@@ -126,7 +126,9 @@ Result<NamedRequest> ParseRequestLine(std::string_view line) {
   ESPALIER_ASSIGN_OR_RETURN(const JsonValue object, ParseObjectLine(line, kMaxLineBytes));
   NamedRequest named;
   const char* target = nullptr;
-  for (const auto& [key, value] : object.items()) {
+  for (const auto& member : object.items()) {
+    const std::string& key = member.key();
+    const JsonValue& value = member.value();
     const auto found =
         std::find_if(kTargets.begin(), kTargets.end(), [&key](Target t) { return key == TargetName(t); });
     if (found != kTargets.end()) {
