@@ -141,7 +141,7 @@ def steps_of(work, c):
 
 def read_options():
     parser = option_parser(__doc__, ["calibration", "test"])
-    parser.add_argument("--evaluations", type=int, default=550, help="plans StratNet may measure; default: 550")
+    parser.add_argument("--evaluations", type=int, default=400, help="plans StratNet may measure; default: 400")
     parser.add_argument("--configurations", default="reference-f16,reference-q4", metavar="NAME,...",
                         help="default: %(default)s")
     return parser.parse_args()

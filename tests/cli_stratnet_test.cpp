@@ -19,7 +19,7 @@ TEST_F(CliTest, StratNetIsTrainedAndDecides) {
   const std::string profile = Path("profile");
   const std::vector<std::string> train = {
       "train", "stratnet",  TwinPath(), "--profile", profile, "--text",        kText, "-c",
-      "48",    "--windows", "2",        "-t",        "1",     "--evaluations", "30"};
+      "48",    "--windows", "2",        "-t",        "1",     "--evaluations", "60"};
   // From nothing: the profile is begun.
   std::vector<std::string> plotting = train;
   plotting.insert(plotting.end(), {"--plot", Path("front.svg")});
@@ -33,9 +33,13 @@ TEST_F(CliTest, StratNetIsTrainedAndDecides) {
   ExpectRefusal({"train", "stratnet", TwinPath(), "--profile", Path("other"), "--text", kText, "--plot",
                  Path("nowhere") + "/front.svg"},
                 1, {"nowhere"});
-  EXPECT_LE(first["rounds"].back()["evaluations"], 30);
+  EXPECT_LE(first["rounds"].back()["evaluations"], 60);
   EXPECT_GT(first["rounds"].back()["hypervolume"], 0);
   EXPECT_GT(first["worst_loss_nats"], 0.5);
+  // A greedy search is where it begins: StratNet learns from what that found, and the profile has its ranking.
+  EXPECT_TRUE(first["rounds"].front()["greedy"]);
+  EXPECT_FALSE(first["rounds"].back()["greedy"]);
+  EXPECT_GT(first["work_in_whole_plans"], 1);
   // The same command goes on: what was measured is not measured again.
   const json more = Report(train);
   EXPECT_GE(more["rounds"].back()["hypervolume"], first["rounds"].back()["hypervolume"]);
@@ -43,6 +47,9 @@ TEST_F(CliTest, StratNetIsTrainedAndDecides) {
                                profile, "--policy", "stratnet"});
   EXPECT_EQ(decided["policy"], "stratnet");
   EXPECT_LE(decided["total_bytes"], decided["budget_bytes"]);
+  const json greedily = Report(
+      {"memory", TwinPath(), "--workload", "4x256", "--memory-budget", "75%", "--profile", profile, "--policy", "gsi"});
+  EXPECT_LE(greedily["total_bytes"], greedily["budget_bytes"]);
   const json compared =
       Report({"compare", TwinPath(), "--profile", profile, "--text", kText, "-c", "48", "--windows", "2", "-t", "1",
               "--splits", "none", "--candidates", "0", "--scenarios", Write("scenarios", "1x256 80%\n4x256 60%\n")});

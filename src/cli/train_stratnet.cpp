@@ -95,12 +95,14 @@ Json ReportOf(const StratNetFlags& o, const Model& model, const std::string& pat
               const SurrogateDiagnosis& surrogate) {
   Json json = {{"model", ModelJson(model)}, {"profile", path}, {"seed", o.seed}, {"rounds", Json::array()}};
   for (const StrategyRound& round : report.rounds) {
-    json["rounds"].push_back({{"evaluations", round.evaluations},
+    json["rounds"].push_back({{"greedy", round.greedy},
+                              {"evaluations", round.evaluations},
                               {"hypervolume", round.hypervolume},
                               {"surrogate_error", round.surrogate_error},
                               {"tchebycheff", round.tchebycheff},
                               {"seconds", round.seconds}});
   }
+  json["work_in_whole_plans"] = report.work;
   json["worst_loss_nats"] = report.worst_loss;
   json["exhausted"] = report.exhausted;
   json["surrogate"] = {{"plans", surrogate.plans},
@@ -157,6 +159,10 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   if (auto known = FindStratNet(store->profile(), o.seed); known.ok()) {
     net = std::move(*known);  // it learns further
   }
+  const Ranking* greedy = store->profile().FindRanking("gsi");
+  if (greedy != nullptr) {
+    options.known_greedy = greedy->drop_order;
+  }
   const auto keep = [&](int64_t evaluations) {
     store->profile().Put(RecordOf(net, o.seed, evaluations, store->profile().model_fingerprint));
     return store->Save();
@@ -164,7 +170,9 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   Status kept;
   ProgressBar bar("training");
   auto report = LearnStrategies(evaluator.get(), memory, options, &net, [&](const StrategyRound& round) {
-    kept = keep(round.evaluations);
+    if (!round.greedy) {
+      kept = keep(round.evaluations);
+    }
     bar.Update(static_cast<uint64_t>(std::min<int64_t>(round.evaluations, o.evaluations)),
                static_cast<uint64_t>(std::max(o.evaluations, 1)),
                fmt::format("{} evaluations, hypervolume {:.5f}, surrogate error {:.3f}", round.evaluations,
@@ -179,6 +187,10 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   }
   ESPALIER_RETURN_IF_ERROR(report.status());
   ESPALIER_RETURN_IF_ERROR(kept);
+  if (report->greedy && greedy == nullptr) {
+    store->profile().Put(*report->greedy);
+    ESPALIER_RETURN_IF_ERROR(store->Save());
+  }
   ESPALIER_ASSIGN_OR_RETURN(const LossSurrogate surrogate, LossSurrogate::Fit(evaluator->archive(), model->n_layer()));
   const SurrogateDiagnosis diagnosis = Diagnose(surrogate, memory, SpreadOfCells(memory, kDiagnosedWorkloads));
   if (!o.plot.empty()) {

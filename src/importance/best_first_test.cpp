@@ -151,5 +151,29 @@ TEST(RankByGsi, AskedAgainItMeasuresNothing) {
   EXPECT_EQ(evaluator.work().windows_measured, measured);
 }
 
+TEST(RankByGsi, KnownRoundsAreRecalledAndThereCanBeEnough) {
+  const FunctionEvaluator::Kl kl = [](const Plan& plan, int64_t window) { return RoughKl(plan, window, 3); };
+  FunctionEvaluator whole(4, 4, kl);
+  const auto expected = RankByGsi(&whole);
+  FunctionEvaluator part(4, 4, kl);
+  int rounds = 0;
+  const auto begun = RankByGsi(&part, [&](int, double) { ++rounds; }, {.enough = [&] { return rounds == 3; }});
+  ASSERT_TRUE(expected.ok() && begun.ok());
+  const auto& order = expected->ranking.drop_order;
+  ASSERT_EQ(begun->ranking.drop_order, std::vector<BlockId>(order.begin(), order.begin() + 3));
+  // Three rounds are recalled: no candidate but theirs is looked at.
+  const EvaluatorWork before = part.work();
+  rounds = 0;
+  const auto again = RankByGsi(&part, [&](int, double) { ++rounds; },
+                               {.known = begun->ranking.drop_order, .enough = [&] { return rounds == 3; }});
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->ranking, begun->ranking);
+  EXPECT_EQ(part.work().windows_measured, before.windows_measured);
+  EXPECT_EQ(part.work().windows_bounded, before.windows_bounded);
+  const auto rest = RankByGsi(&part, {}, {.known = begun->ranking.drop_order});
+  ASSERT_TRUE(rest.ok());
+  EXPECT_EQ(rest->ranking, expected->ranking);
+}
+
 }  // namespace
 }  // namespace espalier

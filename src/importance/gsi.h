@@ -9,9 +9,11 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "base/status.h"
 #include "eval/plan_evaluator.h"
+#include "importance/best_first.h"
 #include "profile/profile.h"
 
 namespace espalier {
@@ -19,11 +21,23 @@ namespace espalier {
 // After each round: blocks dropped so far, and the loss.
 using RoundObserver = std::function<void(int dropped, double loss)>;
 
+struct GsiOptions {
+  // The order of RankByGsi by the same evaluator, or its beginning, where it was made before: its rounds are recalled,
+  // not run.
+  std::span<const BlockId> known = {};
+  std::function<bool()> enough = {};  // asked before every round; true ends the search there
+};
+
 struct GsiResult {
-  Ranking ranking;         // method "gsi"
+  Ranking ranking;         // method "gsi"; where there was enough, of the blocks that went, the others without a score
   double naive_flops = 0;  // of the naive loop: every candidate of every round, whole
 };
 
-Result<GsiResult> RankByGsi(PlanEvaluator* evaluator, const RoundObserver& observer = {});
+Result<GsiResult> RankByGsi(PlanEvaluator* evaluator, const RoundObserver& observer = {},
+                            const GsiOptions& options = {});
+
+// One round: which of `candidates`, each `base` with a block less, loses least.
+Result<LeastLoss> GsiRound(PlanEvaluator* evaluator, const Plan& base, std::span<const Plan> candidates,
+                           std::span<const BlockId> known);
 
 }  // namespace espalier

@@ -13,7 +13,7 @@ using Eigen::VectorXf;
 
 MatrixXf Layer::Apply(const VectorXf& p, const MatrixXf& x) const {
   MatrixXf y = weights(p) * x;
-  y.colwise() += bias(p);
+  AddToColumns(bias(p), 0, y.cols(), &y);
   return y;
 }
 
@@ -21,6 +21,12 @@ MatrixXf Layer::Back(const VectorXf& p, const MatrixXf& x, const MatrixXf& dy, V
   Eigen::Map<MatrixXf>(gradient->data() + at, out, in) += dy * x.transpose();
   Eigen::Map<VectorXf>(gradient->data() + at + out * in, out) += dy.rowwise().sum();
   return weights(p).transpose() * dy;
+}
+
+void AddToColumns(const Eigen::Ref<const VectorXf>& v, Index first, Index n, MatrixXf* x) {
+  for (Index column = first; column < first + n; ++column) {
+    x->col(column) += v;
+  }
 }
 
 MatrixXf Relu(MatrixXf x) {

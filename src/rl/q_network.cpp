@@ -158,7 +158,7 @@ class SharedNetwork final : public QNetwork {
   static MatrixXf PlusByState(MatrixXf by_block, const MatrixXf& by_state) {
     const Index n_block = by_block.cols() / by_state.cols();
     for (Index s = 0; s < by_state.cols(); ++s) {
-      by_block.middleCols(s * n_block, n_block).colwise() += by_state.col(s);
+      nn::AddToColumns(by_state.col(s), s * n_block, n_block, &by_block);
     }
     return by_block;
   }

@@ -9,6 +9,7 @@
 #include "base/stopwatch.h"
 #include "importance/density.h"
 #include "importance/fronts.h"
+#include "importance/gsi.h"
 #include "strategy/compression_request.h"
 #include "strategy/hypervolume.h"
 #include "strategy/refine.h"
@@ -19,14 +20,6 @@ namespace espalier {
 namespace {
 
 constexpr int kWorkloads = 6;
-
-std::vector<BlockId> AllBlocks(int n_block) {
-  std::vector<BlockId> blocks;
-  for (int b = 0; b < n_block; ++b) {
-    blocks.push_back({b});
-  }
-  return blocks;
-}
 
 Plan WithoutAnyBlock(int n_layer) {
   Plan plan = Plan::Dense(n_layer);
@@ -45,79 +38,99 @@ class StrategyLoop {
         net_(net),
         n_layer_(static_cast<int>(memory.block_bytes.size() / 2)),
         kv_cells_(SpreadOfCells(memory, kWorkloads)),
-        surrogate_(&evaluator->archive(), n_layer_) {}
+        surrogate_(&evaluator->archive(), n_layer_),
+        windows_before_(evaluator->work().windows_measured),
+        flops_before_(evaluator->work().flops) {}
 
   Result<StrategyReport> Run(const std::function<void(const StrategyRound&)>& progress) {
+    progress_ = progress;
     ESPALIER_RETURN_IF_ERROR(MeasureWhatIsMissing());
+    ESPALIER_RETURN_IF_ERROR(SearchGreedily());
     bool last_was_empty = false;
     for (;;) {
       ESPALIER_RETURN_IF_ERROR(surrogate_.Refresh());
       StratTrainingOptions training = options_.training;
       training.seed += report_.rounds.size();
-      const double value = TrainStratNet(*surrogate_.get(), memory_, report_.worst_loss, training, net_);
+      StrategyRound round;
+      round.tchebycheff = TrainStratNet(*surrogate_.get(), memory_, report_.worst_loss, training, net_);
       double squares = 0;
       const std::vector<Plan> batch = NextBatch();
       for (const Plan& plan : batch) {
         const double guess = surrogate_.get()->Predict(plan).log_mean;
-        ESPALIER_ASSIGN_OR_RETURN(const double loss, Measure(plan));
+        ESPALIER_ASSIGN_OR_RETURN(const double loss, evaluator_->Measure(plan));
         squares += std::pow(guess - std::log(loss + LossSurrogate::kFloor), 2);
       }
-      StrategyRound round;
-      round.evaluations = evaluations_;
-      round.hypervolume = MeanHypervolume();
       round.surrogate_error = batch.empty() ? 0 : std::sqrt(squares / static_cast<double>(batch.size()));
-      round.tchebycheff = value;
-      round.seconds = watch_.Milliseconds() / 1000;
-      report_.rounds.push_back(round);
-      if (progress) {
-        progress(round);
-      }
+      Close(round);
       report_.exhausted = batch.empty() && last_was_empty;
       last_was_empty = batch.empty();
-      if (report_.exhausted || evaluations_ >= options_.evaluations) {
+      if (report_.exhausted || evaluations() >= options_.evaluations) {
+        report_.work = (evaluator_->work().flops - flops_before_) /
+                       (static_cast<double>(evaluator_->n_windows()) * evaluator_->WindowFlops(Plan::Dense(n_layer_)));
         return std::move(report_);
       }
     }
   }
 
  private:
-  Result<double> Measure(const Plan& plan) {
-    evaluations_ += evaluator_->archive().LossOf(plan) ? 0 : 1;
-    return evaluator_->Measure(plan);
+  int64_t evaluations() const {
+    const int64_t windows = evaluator_->work().windows_measured - windows_before_;
+    return (windows + evaluator_->n_windows() - 1) / evaluator_->n_windows();
   }
 
-  // What the scale of losses, the surrogate's prior and its first fit need.
+  void Close(StrategyRound round) {
+    round.evaluations = evaluations();
+    round.hypervolume = MeanHypervolume();
+    round.seconds = watch_.Milliseconds() / 1000;
+    report_.rounds.push_back(round);
+    if (progress_) {
+      progress_(round);
+    }
+  }
+
+  // What the scale of losses, the surrogate's prior and its first fit need: no block, and every block but one.
   Status MeasureWhatIsMissing() {
-    const Plan nothing = WithoutAnyBlock(n_layer_);
-    ESPALIER_ASSIGN_OR_RETURN(report_.worst_loss, Measure(nothing));
+    ESPALIER_ASSIGN_OR_RETURN(report_.worst_loss, evaluator_->Measure(WithoutAnyBlock(n_layer_)));
     ESPALIER_RETURN_IF_ERROR(surrogate_.Refresh());
     if (surrogate_.get() != nullptr) {
       return Status::Ok();
     }
-    std::vector<double> single_loss;
     for (int b = 0; b < 2 * n_layer_; ++b) {
       Plan single = Plan::Dense(n_layer_);
       single.Drop({b});
-      ESPALIER_ASSIGN_OR_RETURN(const double loss, Measure(single));
-      single_loss.push_back(loss);
-    }
-    // How losses add up where plans are worth anything: what one would drop by single losses, over KV caches of all
-    // sizes, a different number of blocks each time.
-    for (int i = 0; i < n_layer_; ++i) {
-      const Objectives objectives(memory_, kv_cells_[static_cast<size_t>(i) % kv_cells_.size()], report_.worst_loss);
-      std::vector<BlockId> order = AllBlocks(2 * n_layer_);
-      const auto loss_per_byte = [&](BlockId block) {
-        return single_loss[static_cast<size_t>(block.index)] / objectives.size_by_keep()[block.index];
-      };
-      std::stable_sort(order.begin(), order.end(),
-                       [&](BlockId x, BlockId y) { return loss_per_byte(x) < loss_per_byte(y); });
-      Plan plan = Plan::Dense(n_layer_);
-      for (int b = 0; b < 2 + i * (2 * n_layer_ - 4) / n_layer_; ++b) {
-        plan.Drop(order[static_cast<size_t>(b)]);
-      }
-      ESPALIER_RETURN_IF_ERROR(Measure(plan).status());
+      ESPALIER_RETURN_IF_ERROR(evaluator_->Measure(single).status());
     }
     return Status::Ok();
+  }
+
+  // How losses add up where plans are worth anything.
+  Status SearchGreedily() {
+    GsiOptions options;
+    options.known = std::span(options_.known_greedy).first(MeasuredOf(options_.known_greedy));
+    options.enough = [&] { return static_cast<double>(evaluations()) >= options_.greedy_share * options_.evaluations; };
+    const bool nothing_new = options.known.size() == static_cast<size_t>(2 * n_layer_);
+    const auto observer = [&](int, double) {
+      if (!nothing_new) {
+        Close({.greedy = true});
+      }
+    };
+    ESPALIER_ASSIGN_OR_RETURN(GsiResult found, RankByGsi(evaluator_, observer, options));
+    if (found.ranking.drop_order.size() == static_cast<size_t>(2 * n_layer_)) {
+      report_.greedy = std::move(found.ranking);
+    }
+    return Status::Ok();
+  }
+
+  // How many blocks of `order` go, one after the other, until a plan was not measured whole.
+  size_t MeasuredOf(std::span<const BlockId> order) const {
+    Plan plan = Plan::Dense(n_layer_);
+    for (size_t i = 0; i < order.size(); ++i) {
+      plan.Drop(order[i]);
+      if (!evaluator_->archive().LossOf(plan)) {
+        return i;
+      }
+    }
+    return order.size();
   }
 
   // What StratNet proposes and nobody has measured: its strategies as they are, with one block more or less dropped in
@@ -161,7 +174,7 @@ class StrategyLoop {
     const std::vector<LossSurrogate::Guess> guesses = surrogate_.get()->Predict(plans);
     Fronts fronts(memory_, kv_cells_);
     fronts.AddAll(evaluator_->archive());
-    const auto most = std::min<int64_t>(options_.plans_per_round, options_.evaluations - evaluations_);
+    const auto most = std::min<int64_t>(options_.plans_per_round, options_.evaluations - evaluations());
     std::vector<Plan> batch;
     auto optimism = options_.optimism.begin();
     while (static_cast<int64_t>(batch.size()) < most && optimism != options_.optimism.end()) {
@@ -213,7 +226,9 @@ class StrategyLoop {
   const std::vector<int64_t> kv_cells_;
   ArchiveSurrogate surrogate_;
   StrategyReport report_;
-  int64_t evaluations_ = 0;
+  std::function<void(const StrategyRound&)> progress_;
+  int64_t windows_before_;
+  double flops_before_;
   Stopwatch watch_;
 };
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "importance/best_first.h"
 #include "importance/candidates.h"
+#include "importance/gsi.h"
 #include "importance/race.h"
 
 namespace espalier {
@@ -215,24 +215,13 @@ Result<SearchedPlan> Evolution::Run() {
   return account_.Close(std::move(parent));
 }
 
-// The candidate that hurts least, and all of them counted. `known`: the order that rounds are known to end with.
-Result<LeastLoss> GsiRound(PlanEvaluator* evaluator, const Plan& base, std::span<const Plan> candidates,
-                           std::span<const BlockId> known, Account* account) {
+// A round of GSI, and all of its candidates counted.
+Result<LeastLoss> CountedRound(PlanEvaluator* evaluator, const Plan& base, std::span<const Plan> candidates,
+                               std::span<const BlockId> known, Account* account) {
   for (const Plan& plan : candidates) {
     account->Count(plan, evaluator->n_windows());
   }
-  const size_t round = base.dropped().size();
-  if (round < known.size()) {
-    Plan next = base;
-    next.Drop(known[round]);
-    const auto found = std::find(candidates.begin(), candidates.end(), next);
-    if (found != candidates.end()) {
-      ESPALIER_ASSIGN_OR_RETURN(const double loss, evaluator->Measure(next));
-      return LeastLoss{static_cast<size_t>(found - candidates.begin()),
-                       loss * static_cast<double>(evaluator->tokens_scored())};
-    }
-  }
-  return FindLeastLoss(evaluator, base, candidates);
+  return GsiRound(evaluator, base, candidates, known);
 }
 
 }  // namespace
@@ -250,7 +239,7 @@ Result<SearchedPlan> SearchByGsi(PlanEvaluator* evaluator, const PlanBytes& byte
     if (candidates.plans.empty()) {
       break;
     }
-    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, known, &account));
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, CountedRound(evaluator, base, candidates.plans, known, &account));
     base = candidates.plans[least.index];
     const auto gone = std::find_if(rest, order.end(), [&base](BlockId block) { return !base.kept(block); });
     std::rotate(rest, gone, gone + 1);
@@ -264,7 +253,7 @@ Result<SearchedPlan> SearchByGsiWithin(PlanEvaluator* evaluator, double max_loss
   Plan base = Plan::Dense(evaluator->model().n_layer());
   while (base.kept_attention() + base.kept_ffn() > 1) {
     const DropCandidates candidates = CandidatesOf(base);
-    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, GsiRound(evaluator, base, candidates.plans, known, &account));
+    ESPALIER_ASSIGN_OR_RETURN(const LeastLoss least, CountedRound(evaluator, base, candidates.plans, known, &account));
     if (least.kl > max_loss * static_cast<double>(evaluator->tokens_scored())) {
       break;
     }
