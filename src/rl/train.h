@@ -45,8 +45,8 @@ struct TrainingOptions {
 // What came out well on the reference models. measured: paid by loss (MeasuredReward), which is not discounted.
 // The paper's reward adds up to about 10, of which the choice between two actions changes little and now and then a
 // whole step: it takes large batches to tell that from noise. Of four times the size they brought the gap to the
-// optimum from 2.2 % to 1.6 and 1.7 % (two seeds, 16 layers in Q4_K_M) in half as many episodes. What did not: more
-// episodes, and potential-based shaping by the return still to come.
+// optimum from 2.1 % to 1.7 % (five seeds, 16 layers in Q4_K_M; docs/results/rap.md) in half as many episodes. What did
+// not: more episodes, and potential-based shaping by the return still to come.
 TrainingOptions DefaultTraining(StateKind network, bool measured);
 
 struct TrainingProgress {
