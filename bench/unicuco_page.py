@@ -1,4 +1,6 @@
 """docs/results/unicuco.md, from what the steps of unicuco_results.py left in the work folder."""
+import math
+
 from measurement_figures import geometric_mean
 from measurement_page import SPLITS, machines, met, percent, table
 
@@ -6,6 +8,8 @@ LEAST_FACTOR = 28  # fewer evaluations than a search for each request: arXiv 250
 MOST_BREAK_EVEN = 3
 MOST_OVER_EVOLUTION = 1.05
 MOST_MINUTES = 30
+SHARES = (90, 80, 70, 60, 50)
+FLOOR = 1e-3  # nats per token, as in LossSurrogate
 QUALITY = {
     "stratnet": "`stratnet`, verified",
     "network": "`stratnet --network-alone`",
@@ -109,37 +113,60 @@ class Page:
 
     def ratio(self, c, method, other, key="test_loss_nats"):
         a, b = self.losses(c, method, key), self.losses(c, other, key)
-        return geometric_mean([a[name] / b[name] for name in a])
+        return geometric_mean([a[name] / b[name] for name in a if name in b])
+
+    def hypervolume(self, c, method):
+        """Area that the answers to a workload dominate, from all bytes and the loss without any block: mean over
+        workloads. None of a method that was not asked for all sizes."""
+        worst = self.report(c, "train")["worst_loss_nats"]
+        points = {}
+        for request in self.report(c, f"quality-{method}")["requests"]:
+            loss = math.log(request["test_loss_nats"] / FLOOR + 1) / math.log(worst / FLOOR + 1)
+            points.setdefault(request["workload"], []).append((request["bytes"] / request["dense_bytes"], loss))
+        if any(len(found) < len(SHARES) for found in points.values()):
+            return None
+        areas = []
+        for found in points.values():
+            area, best = 0, 1  # by rising bytes: each point is worth what it lies below those with fewer
+            for size, loss in sorted(found):
+                area += max(0, 1 - size) * max(0, best - loss)
+                best = min(best, loss)
+            areas.append(area)
+        return sum(areas) / len(areas)
 
     def quality_section(self, c):
         methods = [m for m in QUALITY if self.done(c, f"quality-{m}")]
-        ids = list(self.losses(c, methods[0]))
         rows = []
         for method in methods:
             losses = self.losses(c, method)
-            by_ratio = [geometric_mean([losses[i] for i in ids if i.endswith(f"-{share}")])
-                        for share in (90, 80, 70, 60, 50)]
-            rows.append([QUALITY[method], *[f"{loss:.4f}" for loss in by_ratio],
-                         f"{self.ratio(c, method, 'gsi'):.3f}",
-                         f"{self.ratio(c, method, 'gsi', 'measured_loss_nats'):.3f}"])
+            by_share = {share: [loss for i, loss in losses.items() if i.endswith(f"-{share}")] for share in SHARES}
+            volume = self.hypervolume(c, method)
+            rows.append([QUALITY[method], *[f"{geometric_mean(found):.4f}" if found else "-"
+                                            for found in by_share.values()],
+                         f"{self.ratio(c, 'stratnet', method):.3f}",
+                         f"{self.ratio(c, 'stratnet', method, 'measured_loss_nats'):.3f}",
+                         f"{volume:.4f}" if volume else "-"])
         return "\n".join([
             f"### {c.title}\n",
-            table(["method", "90 %", "80 %", "70 %", "60 %", "50 %", "over `gsi`", "over `gsi`, calibration text"], rows),
+            table(["method", *[f"{share} %" for share in SHARES], "`stratnet` over it", "likewise, calibration text",
+                   "hypervolume"], rows),
             ""])
 
     # -----------------------------------------------------------------------------------------------------------------
     # What is promised
 
-    def slack(self, c):
-        """(most bytes over a limit, share of answers that leave less room than the smallest dropped block)."""
+    def within_bytes(self, c):
+        """(answers to limits in bytes, those that keep to it, those without room for one more block)."""
         requests = [r for step in ("64", "quality-stratnet") if self.done(c, step)
                     for r in self.report(c, step)["requests"] if r["limit_bytes"]]
-        return max(r["bytes"] - r["limit_bytes"] for r in requests), len(requests)
+        kept = sum(r["bytes"] <= r["limit_bytes"] for r in requests)
+        full = sum(r["next_bytes"] is None or r["next_bytes"] > r["limit_bytes"] for r in requests)
+        return len(requests), kept, full
 
     def promises_section(self, c):
-        over, n = self.slack(c)
+        n, kept, full = self.within_bytes(c)
         lines = [f"### {c.title}\n",
-                 f"* Bytes: of {n} answers none takes more than its limit (nearest: {-over} bytes below it)."]
+                 f"* Bytes: of {n} answers to a limit {kept} keep to it, and {full} leave no room for any block that they drop."]
         if self.done(c, "checks"):
             report = self.report(c, "checks")
             verified = [r["verified"] for r in report["requests"]]
@@ -184,6 +211,16 @@ class Page:
                     report["requests"])
                 rows.append([f"`max_loss` held by the first answer, {c.title}", f">= {percent(report['confidence'])}",
                              percent(share), met(share >= report["confidence"])])
+            if self.done(c, "64"):
+                n, kept, full = self.within_bytes(c)
+                rows.append([f"`max_bytes` and `size_ratio` kept, without room for one more block, {c.title}", "all",
+                             f"{min(kept, full)} of {n}", met(min(kept, full) == n)])
+            if self.done(c, "latency"):
+                report = self.report(c, "latency")
+                held = sum(r["verified"]["latency_held"] for r in report["requests"])
+                rows.append([f"`max_latency_ms` held, {c.title}", f">= {percent(report['confidence'])}",
+                             percent(held / len(report["requests"])),
+                             met(held >= report["confidence"] * len(report["requests"]))])
             minutes = self.load(c, "train")["seconds"] / 60
             rows.append([f"training, measurements included, {c.title}", f"<= {MOST_MINUTES} min", f"{minutes:.1f} min",
                          met(minutes <= MOST_MINUTES)])
@@ -224,7 +261,7 @@ published, every candidate of every round, though our search measures fewer.
     def text(self):
         parts = [self.introduction(), "## What was asked for\n", self.overview(), "",
                  "## Training\n",
-                 "One network, from nothing: every block dropped alone, what one would drop by those losses, then rounds of "
+                 "One network, from nothing: every block dropped alone, a greedy search (GSI, exact), then rounds of "
                  "proposals.\n",
                  *[self.training_section(c) for c in self.configurations]]
         with_cost = self.having("64", "64-gsi")
@@ -234,7 +271,9 @@ published, every candidate of every round, though our search measures fewer.
         if with_quality:
             parts += ["## Quality at equal bytes\n",
                       "Loss in nats per token on test text, geometric mean over files and footprints at 1x512 and 8x512 of "
-                      "that share of the dense\nmodel's bytes.\n", *[self.quality_section(c) for c in with_quality]]
+                      "that share of the dense\nmodel's bytes (`evolution` at two of the sizes, ratios over those alone). "
+                      "Hypervolume: of size over the dense\nmodel's bytes and ln(loss + 0.001), 0 dense and 1 without any "
+                      "block.\n", *[self.quality_section(c) for c in with_quality]]
         with_promises = self.having("64")
         if with_promises:
             parts += ["## Promises\n", *[self.promises_section(c) for c in with_promises]]

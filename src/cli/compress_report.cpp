@@ -60,6 +60,7 @@ Json RequestJson(const RequestInWork& work) {
   json["bytes"] = answer.bytes;
   json["dense_bytes"] = answer.dense_bytes;
   json["limit_bytes"] = answer.limit_bytes > 0 ? Json(answer.limit_bytes) : Json();
+  json["next_bytes"] = answer.next_bytes ? Json(*answer.next_bytes) : Json();
   json["predicted_loss_nats"] = answer.guess ? Json(answer.guess->loss) : Json();
   json["predicted_log_sd"] = answer.guess ? Json(answer.guess->log_sd) : Json();
   json["measured_loss_nats"] = answer.measured_loss ? Json(*answer.measured_loss) : Json();

@@ -100,8 +100,8 @@ Result<Rival::Answer> Rival::operator()(const CompressionRequest& request, const
     ESPALIER_ASSIGN_OR_RETURN(found.answer.limit_bytes, bytes.LimitOf(request));
     ESPALIER_ASSIGN_OR_RETURN(searched, Search(bytes, found.answer.limit_bytes));
   }
-  found.answer.bytes = bytes.of()(searched.plan);
   found.answer.plan = std::move(searched.plan);
+  CountBytes(bytes, &found.answer);
   found.answer.measured_loss = searched.loss;
   found.answer.upper_loss = searched.loss;
   found.evaluations = searched.evaluations;

@@ -25,6 +25,13 @@ const ArchiveRow* BestMeasured(const Archive& archive, const PlanBytes& cost, ui
   return best;
 }
 
+void CountBytes(const RequestBytes& bytes, CompressionAnswer* answer) {
+  answer->bytes = bytes.of()(answer->plan);
+  if (answer->limit_bytes > 0 && !answer->plan.dense()) {
+    answer->next_bytes = BytesWithOneMore(bytes.of(), answer->plan);
+  }
+}
+
 uint64_t LeastOf(const PlanBytes& cost, int n_layer) {
   Plan plan = Plan::Dense(n_layer);
   for (int b = 0; b < plan.n_block(); ++b) {

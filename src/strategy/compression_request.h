@@ -30,9 +30,12 @@ struct CompressionRequest {
 
 struct CompressionAnswer {
   Plan plan;
-  uint64_t bytes = 0;                         // as the request counts them: of the file, or the footprint's peak
-  uint64_t dense_bytes = 0;                   // likewise of the dense model
-  uint64_t limit_bytes = 0;                   // 0 where the target is none in bytes
+  uint64_t bytes = 0;        // as the request counts them: of the file, or the footprint's peak
+  uint64_t dense_bytes = 0;  // likewise of the dense model
+  uint64_t limit_bytes = 0;  // 0 where the target is none in bytes
+  // Of the plan with the dropped block back that takes least: above the limit. Empty where there is no limit, or all is
+  // kept.
+  std::optional<uint64_t> next_bytes;
   std::optional<LossSurrogate::Guess> guess;  // of the plan; empty where nobody guessed
   std::optional<double> measured_loss;        // nats per token, where the archive has the plan
   double upper_loss = 0;                      // with the margin's confidence; the measured one where there is one
@@ -65,6 +68,9 @@ class RequestBytes {
 // Of the plans of whole blocks that were measured whole and cost at most `limit`, the first of the least loss; nullptr
 // if there is none.
 const ArchiveRow* BestMeasured(const Archive& archive, const PlanBytes& cost, uint64_t limit);
+
+// Sets bytes and next_bytes of an answer that has its plan and its limit.
+void CountBytes(const RequestBytes& bytes, CompressionAnswer* answer);
 
 // Least of `cost` over plans that keep a single block.
 uint64_t LeastOf(const PlanBytes& cost, int n_layer);

@@ -282,7 +282,7 @@ Result<CompressionAnswer> Compressor::AnswerOne(const CompressionRequest& reques
       break;
     }
   }
-  answer.bytes = place.bytes().of()(answer.plan);
+  CountBytes(place.bytes(), &answer);
   answer.guess = surrogate_.Predict(answer.plan);
   answer.measured_loss = LossKnown(answer.plan);
   answer.upper_loss = UpperLoss(answer.plan, *answer.guess);

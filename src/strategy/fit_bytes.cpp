@@ -94,4 +94,14 @@ void GiveBackUpTo(const PlanBytes& bytes, uint64_t max_bytes, std::span<const Bl
   }
 }
 
+uint64_t BytesWithOneMore(const PlanBytes& bytes, const Plan& plan) {
+  uint64_t least = kNoSuchPlan;
+  for (const BlockId block : plan.dropped()) {
+    Plan larger = plan;
+    larger.Restore(block);
+    least = std::min(least, bytes(larger));
+  }
+  return least;
+}
+
 }  // namespace espalier

@@ -36,4 +36,8 @@ uint64_t DropDownTo(const PlanBytes& bytes, uint64_t max_bytes, std::span<const 
 // REQUIRES: `order` has every block once, and the plan takes at most max_bytes
 void GiveBackUpTo(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockId> order, Plan* plan);
 
+// Least bytes of the plan with one of its dropped blocks back; kNoSuchPlan if all are kept. Above a limit: the plan
+// leaves no room.
+uint64_t BytesWithOneMore(const PlanBytes& bytes, const Plan& plan);
+
 }  // namespace espalier

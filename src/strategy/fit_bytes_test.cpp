@@ -96,11 +96,14 @@ TEST(FitBytes, HoldsEveryLimitWithoutRoomForABlockAndRefusesWhatNothingMeets) {
         }
         ASSERT_LE(bytes(*plan), limit);
         ASSERT_TRUE(plan->whole_blocks_only());
+        uint64_t with_one_more = kNoSuchPlan;
         for (const BlockId block : plan->dropped()) {
           Plan larger = *plan;
           larger.Restore(block);
           ASSERT_GT(bytes(larger), limit) << plan->ToText() << " has room for " << BlockName(block);
+          with_one_more = std::min(with_one_more, bytes(larger));
         }
+        ASSERT_EQ(BytesWithOneMore(bytes, *plan), with_one_more);
       }
       EXPECT_TRUE(DropUntilItTakes(bytes, dense, order)->dense());
     }
