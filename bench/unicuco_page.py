@@ -57,15 +57,16 @@ class Page:
     def break_even(self, c):
         return self.ours(c, 0) / (sum(self.searched(c)) / 64 - self.report(c, "64")["evaluations"] / 64)
 
-    def alone(self, c, method):
-        """(evaluations, seconds, loss) of single searches from nothing."""
-        found = []
-        for i in range(len(self.samples)):
-            if self.done(c, f"alone-{method}-{i + 1}"):
-                report = self.report(c, f"alone-{method}-{i + 1}")
-                found.append((report["requests"][0]["evaluations"], report["seconds"]["answering"],
-                              report["requests"][0]["measured_loss_nats"]))
-        return found
+    def seconds_alone(self, c):
+        """Of single searches by GSI from nothing."""
+        return [self.report(c, f"alone-gsi-{i + 1}")["seconds"]["answering"] for i in range(len(self.samples))
+                if self.done(c, f"alone-gsi-{i + 1}")]
+
+    def evolved(self, c):
+        """Evaluations of the evolutionary searches; none: not run."""
+        if not self.done(c, "quality-evolution"):
+            return []
+        return [request["evaluations"] for request in self.report(c, "quality-evolution")["requests"]]
 
     def seconds_of_ours(self, c):
         seconds = self.report(c, "64")["seconds"]
@@ -74,15 +75,15 @@ class Page:
     def cost_section(self, c):
         text = [f"### {c.title}\n"]
         ours, gsi = self.ours(c), sum(self.searched(c))
-        single = {m: self.alone(c, m) for m in ("gsi", "evolution")}
-        mean = {m: [sum(column) / len(runs) for column in zip(*runs)] if runs else None for m, runs in single.items()}
+        alone, evolved = self.seconds_alone(c), self.evolved(c)
+        per_evolved = sum(evolved) / len(evolved) if evolved else None
         chain = self.report(c, "64-chain") if self.done(c, "64-chain") else None
         rows = [["StratNet, training and verification included", f"{ours:.0f}", f"{self.seconds_of_ours(c) / 60:.1f}"]]
-        rows.append(["`gsi` for each", f"{gsi:.0f}", f"{64 * mean['gsi'][1] / 60:.0f} (64 times the mean of "
-                     f"{len(single['gsi'])} searches)" if mean["gsi"] else "-"])
-        if mean["evolution"]:
-            rows.append(["`evolution` for each", f"{64 * mean['evolution'][0]:.0f} (64 times the mean of "
-                         f"{len(single['evolution'])} searches)", f"{64 * mean['evolution'][1] / 60:.0f} (likewise)"])
+        rows.append(["`gsi` for each", f"{gsi:.0f}", f"{64 / 60 * sum(alone) / len(alone):.0f} (64 times the mean of "
+                     f"{len(alone)} searches from nothing)" if alone else "-"])
+        if evolved:
+            rows.append(["`evolution` for each", f"{64 * per_evolved:.0f} (64 times the mean of {len(evolved)} searches)",
+                         "-"])
         if chain:
             more = sum(request["evaluations"] for request in chain["requests"])
             rows.append([f"one GSI chain for all ({len(chain['requests'])} requests in bytes)",
@@ -91,7 +92,7 @@ class Page:
         text.append(table(["64 mixed requests", "evaluations", "minutes"], rows) + "\n")
         per_request = gsi / 64
         cost = [[n, f"{self.ours(c, n) / n:.1f}", f"{per_request:.1f}",
-                 f"{mean['evolution'][0]:.1f}" if mean["evolution"] else "-",
+                 f"{per_evolved:.1f}" if evolved else "-",
                  f"{528 / n:.2f} to {528 / n + 1:.2f}",
                  self.answering(c, n)] for n in (1, 2, 3, 4, 16, 64, 256, 1024, 4096)]
         text.append("Evaluations for each of n requests; the last column is what the network and the repair take for all of "
@@ -193,9 +194,9 @@ class Page:
                          f"{factor:.1f}", met(factor >= LEAST_FACTOR)])
             rows.append([f"requests after which StratNet has paid off, {c.title}", f"<= {MOST_BREAK_EVEN}",
                          f"{self.break_even(c):.1f}", met(self.break_even(c) <= MOST_BREAK_EVEN)])
-            single = self.alone(c, "gsi")
-            if single:
-                gsi = 64 * sum(s for _, s, _ in single) / len(single)
+            alone = self.seconds_alone(c)
+            if alone:
+                gsi = 64 * sum(alone) / len(alone)
                 rows.append([f"minutes for 64 requests, ours and `gsi`, {c.title}", "less",
                              f"{self.seconds_of_ours(c) / 60:.0f} and {gsi / 60:.0f}",
                              met(self.seconds_of_ours(c) < gsi)])
