@@ -168,10 +168,48 @@ TEST_F(CompressTest, FailuresAreNamedAndDoNotStopTheOthers) {
   ExpectRefusal(Compress({"--size-ratio", "1.7"}), 1, {"size_ratio", "1.7"});
   ExpectRefusal(Compress({"--preference", "0.7,0.7"}), 1, {"preference"});
   ExpectRefusal(Compress({"--size-ratio", "0.7", "--verify"}), 1, {"--text"});
-  ExpectRefusal(Compress({"--max-loss", "0.5", "--method", "table"}), 1, {"target in bytes"});
+  ExpectRefusal(Compress({"--max-loss", "0.5", "--method", "table"}), 1, {"target in bytes", "max_loss"});
   ExpectRefusal(Compress({"--size-ratio", "0.7", "--method", "best"}), 2, {"best"});
   ExpectRefusal({"compress", TwinPath(), "--profile", Path("other"), "--size-ratio", "0.7"}, 1, {"other"});
   EXPECT_FALSE(std::filesystem::exists(Path("other")));
+}
+
+TEST_F(CompressTest, InputsThatAreWrongCostNothing) {
+  // Files that are written never take the place of the profile.
+  const std::string before = Slurp(profile_);
+  ExpectRefusal(Compress({"--size-ratio", "0.8", "-o", profile_}), 1, {"profile", "expected another file"});
+  ExpectRefusal({"export", TwinPath(), "--drop", "a3", "--profile", profile_, "-o", profile_}, 1,
+                {"profile", "expected another file"});
+  EXPECT_EQ(Slurp(profile_), before);
+  // Seeds are networks of their own.
+  ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "99"}), 1, {"seed 99", "there are: 1"});
+  ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "-1"}), 2, {"--seed"});
+  ExpectRefusal(Compress({"--size-ratio", "0.8", "--method", "table", "--verify"}) + kOnText, 1, {"--verify", "table"});
+  // Texts are read before anything is begun or measured.
+  ExpectRefusal(Compress({"--size-ratio", "0.8", "--test-text", Path("nothing")}), 1, {"nothing"});
+  ExpectRefusal({"compress", TwinPath(), "--profile", Path("new"), "--method", "gsi", "--size-ratio", "0.7", "--text",
+                 Path("nothing")},
+                1, {"nothing"});
+  ExpectRefusal({"train", "stratnet", TwinPath(), "--profile", Path("new"), "--text", Path("nothing")}, 1, {"nothing"});
+  EXPECT_FALSE(std::filesystem::exists(Path("new")));
+  EXPECT_FALSE(std::filesystem::exists(Path("new.journal")));
+}
+
+TEST_F(CompressTest, MeansAreCountedWhereTheyAreServed) {
+  const std::string means = Path("means");
+  Report(std::vector<std::string>{"rank", TwinPath(), "-o", means, "--ablation", "mean", "--minutes", "0", "-t", "1"} +
+         kOnText);
+  Report(
+      std::vector<std::string>{"train", "stratnet", TwinPath(), "--profile", means, "-t", "1", "--evaluations", "5"} +
+      kOnText);
+  const json report =
+      Report({"compress", TwinPath(), "--profile", means, "-t", "1", "--size-ratio", "0.8", "--workload", "4x256"});
+  const json memory = Report({"memory", TwinPath(), "--workload", "4x256", "--plan",
+                              report["requests"][0]["plan"]["text"], "--profile", means, "-t", "1"});
+  EXPECT_EQ(memory["peak_bytes"], report["requests"][0]["bytes"]);
+  const json without = Report({"memory", TwinPath(), "--workload", "4x256", "--plan",
+                               report["requests"][0]["plan"]["text"], "--profile", "none", "-t", "1"});
+  EXPECT_GT(memory["peak_bytes"], without["peak_bytes"]);
 }
 
 TEST_F(CompressTest, ProfileWithoutAStratNet) {

@@ -48,11 +48,12 @@ using Target = CompressionRequest::Target;
 constexpr int64_t kLatencyTokens = 512;
 // Plans measured for one request before it is said that none was found.
 constexpr int kMostTries = 20;
+constexpr int kMostTimedSequences = 256;
 
 struct CompressFlags {
   ModelOption model;
   PolicyFlags profile;  // profile and ablation alone
-  uint64_t seed = 1;
+  std::optional<uint64_t> seed;
   std::string method = kStratNetwork;
   bool network_alone = false;
   std::string requests;
@@ -77,7 +78,8 @@ void BindCompress(CLI::App& app, CompressFlags& o) {
   app.add_option("--ablation", o.profile.ablation,
                  "What dropped blocks add: mean (their mean output, from the profile), zero; default: as the profile "
                  "says");
-  app.add_option("--seed", o.seed, "Which of the profile's StratNets")->capture_default_str();
+  app.add_option("--seed", o.seed, "Which of the profile's StratNets; default: the first")
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--network-alone", o.network_alone,
                "Take StratNet's answers as they are: do not hold them against their neighbours and what was measured");
   std::vector<std::string> methods = {kStratNetwork};
@@ -192,16 +194,19 @@ class Compression {
   Compression(const CompressFlags& flags, std::shared_ptr<const Model> model, std::vector<RequestInWork> work)
       : o_(flags), model_(std::move(model)), work_(std::move(work)) {
     report_.model = model_.get();
-    report_.seed = o_.seed;
+    report_.seed = o_.seed.value_or(1);
     report_.method = o_.method;
     report_.verified = o_.verify;
   }
 
   Status Run() {
     ESPALIER_RETURN_IF_ERROR(CheckOutput());
+    ESPALIER_RETURN_IF_ERROR(ReadTexts());
     ESPALIER_RETURN_IF_ERROR(OpenArchive());
     CheckWorkloads();
-    MeasureLatencies();
+    if (by_stratnet()) {
+      MeasureLatencies();
+    }
     ESPALIER_RETURN_IF_ERROR(FindSizes());
     if (by_stratnet()) {
       ESPALIER_RETURN_IF_ERROR(MakeCompressor());
@@ -240,10 +245,14 @@ class Compression {
  private:
   bool many() const { return !o_.requests.empty(); }
   bool by_stratnet() const { return o_.method == kStratNetwork; }
-  bool measures() const { return o_.verify || (!by_stratnet() && Rival::Measures(o_.method)); }
+  bool measures() const { return by_stratnet() ? o_.verify : Rival::Measures(o_.method); }
 
   Status CheckOutput() const {
     std::error_code error;
+    const std::string folder = std::filesystem::path(o_.output).parent_path();
+    if (!many() && !folder.empty() && !std::filesystem::is_directory(folder, error)) {
+      return InvalidArgument(fmt::format("--output {}: expected a file in a folder that is there", Quote(o_.output)));
+    }
     if (!o_.output.empty() && many() && !std::filesystem::is_directory(o_.output, error)) {
       return InvalidArgument(
           fmt::format("--output {}: expected a folder, found {}", Quote(o_.output),
@@ -252,12 +261,30 @@ class Compression {
     return Status::Ok();
   }
 
-  // What was measured, and what measures.
-  Status OpenArchive() {
+  // Before anything is begun: a text that is not there leaves nothing behind and loses nothing.
+  Status ReadTexts() {
+    if (o_.verify && !by_stratnet()) {
+      return InvalidArgument(
+          fmt::format("--verify goes with StratNet: --method {} answers with measured plans", o_.method));
+    }
     if (measures() && o_.text.file.empty()) {
       return InvalidArgument(fmt::format("{} measures plans: expected --text, the text that the profile was ranked on",
                                          by_stratnet() ? "--verify" : "--method " + o_.method));
     }
+    if (measures()) {
+      ESPALIER_ASSIGN_OR_RETURN(windows_, ReadTrainingText(o_.text, *model_));
+    }
+    if (!o_.test_text.empty()) {
+      TextOption text = o_.text;
+      text.file = o_.test_text;
+      text.max_windows = o_.test_windows;
+      ESPALIER_ASSIGN_OR_RETURN(test_windows_, ReadTrainingText(text, *model_));
+    }
+    return Status::Ok();
+  }
+
+  // What was measured, and what measures.
+  Status OpenArchive() {
     PolicyFlags flags = o_.profile;
     if (flags.profile.empty()) {
       flags.profile = model_->path() + ".profile";  // an error where there is none
@@ -287,7 +314,7 @@ class Compression {
     if (store_ == nullptr) {
       ESPALIER_RETURN_IF_ERROR(OpenStore(use_.path));
     }
-    ESPALIER_ASSIGN_OR_RETURN(evaluator_, OpenTrainingEvaluator(o_.text, o_.engine, model_, store_.get()));
+    ESPALIER_ASSIGN_OR_RETURN(evaluator_, OpenTrainingEvaluator(*windows_, o_.engine, model_, store_.get()));
     archive_ = &evaluator_->archive();
     report_.seconds.dense_predictions = watch.Milliseconds() / 1000;
     return Status::Ok();
@@ -310,7 +337,12 @@ class Compression {
       if (request.target == Target::kLatency && !request.workload) {
         request.workload = Workload::Uniform(1, std::min<int64_t>(kLatencyTokens, longest));
       }
-      if (request.workload && request.workload->longest_sequence > longest) {
+      if (request.target == Target::kLatency && request.workload->n_sequences > kMostTimedSequences) {
+        work.status =
+            Named(work, InvalidArgument(fmt::format("field \"workload\": expected at most {} sequences to time "
+                                                    "decode steps of, found {}",
+                                                    kMostTimedSequences, request.workload->ToText())));
+      } else if (request.workload && request.workload->longest_sequence > longest) {
         work.status = Named(work, InvalidArgument(fmt::format(
                                       "field \"workload\": expected sequences of at most {} tokens, which the model "
                                       "was trained for, found {}",
@@ -353,7 +385,8 @@ class Compression {
 
   // Of files and footprints.
   Status FindSizes() {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, o_.engine.Read(model_->hparams().n_ctx_train));
+    ESPALIER_ASSIGN_OR_RETURN(EngineOptions serving, o_.engine.Read(model_->hparams().n_ctx_train));
+    serving.means = use_.means;
     ESPALIER_ASSIGN_OR_RETURN(memory_, MeasureMemoryModel(model_, serving));
     for (RequestInWork& work : work_) {
       if (work.failed() || !work.request().workload) {
@@ -361,7 +394,8 @@ class Compression {
       }
       const Workload& workload = *work.request().workload;
       if (memory_at_.find(workload.ToText()) == memory_at_.end()) {
-        ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, o_.engine.Read(workload.kv_cells));
+        ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o_.engine.Read(workload.kv_cells));
+        options.means = use_.means;
         auto memory = MeasureMemoryModel(model_, options);
         if (memory.ok()) {
           memory_at_.emplace(workload.ToText(), std::move(*memory));
@@ -370,18 +404,14 @@ class Compression {
         }
       }
     }
-    // Provenance differs from plan to plan: the longest there is.
+    // Provenance differs from plan to plan and from request to request: the longest there is.
     Plan most_text = Plan::Dense(model_->n_layer());
     for (int b = 0; b < most_text.n_block(); ++b) {
       most_text.Drop({b});
     }
-    size_t longest_id = 0;
-    for (const RequestInWork& work : work_) {
-      longest_id = std::max(longest_id, work.line.id.size());
-    }
     constexpr double kLongestNumber = -1.2345678901234567e-100;
     ESPALIER_ASSIGN_OR_RETURN(const ExportOptions options, ExportOptionsFor(*model_, use_, most_text, kLongestNumber,
-                                                                            Provenance(std::string(longest_id, 'x'))));
+                                                                            Provenance(std::string(kMaxIdBytes, 'x'))));
     ESPALIER_ASSIGN_OR_RETURN(file_bytes_, ExportBytes::Create(model_, options));
     return Status::Ok();
   }
@@ -391,9 +421,11 @@ class Compression {
   }
 
   Status MakeCompressor() {
-    ESPALIER_ASSIGN_OR_RETURN(StratNet net, FindStratNet(*use_.profile, o_.seed));
+    ESPALIER_ASSIGN_OR_RETURN(const Agent* record, FindStratRecord(*use_.profile, o_.seed));
+    ESPALIER_ASSIGN_OR_RETURN(StratNet net, StratNetOf(*record, model_->n_block()));
     ESPALIER_ASSIGN_OR_RETURN(LossSurrogate surrogate, LossSurrogate::Fit(*archive_, model_->n_layer()));
-    report_.shared_evaluations = static_cast<double>(EvaluationsOf(*use_.profile, o_.seed));
+    report_.seed = record->seed;
+    report_.shared_evaluations = static_cast<double>(record->episodes);
     CompressorOptions options;
     options.margin.confidence = o_.confidence;
     if (o_.network_alone) {
@@ -434,7 +466,7 @@ class Compression {
   Status SearchAll() {
     const Interruptible interruptible(evaluator_.get());
     ESPALIER_ASSIGN_OR_RETURN(const Rival rival,
-                              Rival::Make(o_.method, *use_.profile, archive_, evaluator_.get(), o_.seed));
+                              Rival::Make(o_.method, *use_.profile, archive_, evaluator_.get(), report_.seed));
     report_.shared_evaluations = rival.shared_evaluations();
     ProgressBar bar("searching");
     uint64_t done = 0;
@@ -450,7 +482,8 @@ class Compression {
       bar.Update(++done, work_.size());
     }
     report_.evaluations = interruptible.MeasuredSince();
-    return store_ != nullptr ? store_->Save() : Status::Ok();
+    kept_ = store_ != nullptr ? store_->Save() : Status::Ok();
+    return Status::Ok();
   }
 
   void Take(RequestInWork& work, Result<CompressionAnswer> answer) const {
@@ -478,7 +511,7 @@ class Compression {
       bar.Update(++done, work_.size());
     }
     report_.evaluations = interruptible.MeasuredSince();
-    ESPALIER_RETURN_IF_ERROR(store_->Save());
+    kept_ = store_->Save();
     return VerifyLatencies();
   }
 
@@ -527,16 +560,11 @@ class Compression {
 
   // On another text, with nothing kept.
   Status TestAll() {
-    TextOption text = o_.text;
-    text.file = o_.test_text;
-    text.max_windows = o_.test_windows;
-    ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model_));
-    ESPALIER_ASSIGN_OR_RETURN(const Windows windows, text.Read(*model_, *tokenizer));
     PlanEvaluatorOptions options;
-    ESPALIER_ASSIGN_OR_RETURN(options.engine, o_.engine.Read(windows.window_tokens));
+    ESPALIER_ASSIGN_OR_RETURN(options.engine, o_.engine.Read(test_windows_->window_tokens));
     options.ablation = use_.ablation;
     options.means = use_.means;
-    ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, PlanEvaluator::Create(model_, windows, options, nullptr));
+    ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, PlanEvaluator::Create(model_, *test_windows_, options, nullptr));
     const Interruptible interruptible(evaluator.get());
     ProgressBar bar("testing");
     uint64_t done = 0;
@@ -550,10 +578,12 @@ class Compression {
   }
 
   void WriteAll() {
+    const InterruptFlag interrupted;
     for (RequestInWork& work : work_) {
       if (!work.failed()) {
         const std::string path = many() ? o_.output + "/" + work.line.id + ".gguf" : o_.output;
-        work.status = Write(work, path);
+        work.status =
+            *interrupted.get() ? Aborted("stopped before it was written") : Write(work, path, interrupted.get());
         if (work.failed()) {
           work.status = Named(work, work.status);
         }
@@ -561,13 +591,13 @@ class Compression {
     }
   }
 
-  Status Write(RequestInWork& work, const std::string& path) const {
+  Status Write(RequestInWork& work, const std::string& path, const std::atomic<bool>* stop) const {
     const CompressionAnswer& answer = *work.answer;
     ESPALIER_ASSIGN_OR_RETURN(
         const ExportOptions options,
         ExportOptionsFor(*model_, use_, answer.plan, answer.measured_loss, Provenance(work.line.id)));
     ESPALIER_ASSIGN_OR_RETURN(const GgufExport prepared, GgufExport::Prepare(model_, answer.plan, options));
-    ESPALIER_RETURN_IF_ERROR(WriteExport(prepared, path));
+    ESPALIER_RETURN_IF_ERROR(WriteExport(prepared, path, use_, stop));
     work.output = path;
     work.output_bytes = prepared.file_bytes();
     return Status::Ok();
@@ -576,22 +606,32 @@ class Compression {
   // Every failure on stderr; the last line is the command's own.
   Status Outcome() const {
     if (report_.failed == 0) {
-      return Status::Ok();
+      return kept_;
     }
     for (const RequestInWork& work : work_) {
       if (work.failed()) {
         fmt::print(stderr, "espalier: {}\n", Printable(work.status.message(), 4096));
       }
     }
-    return InvalidArgument(fmt::format("{} of {} requests failed", report_.failed, work_.size()));
+    if (!kept_.ok()) {
+      fmt::print(stderr, "espalier: {}\n", Printable(kept_.message(), 4096));
+    }
+    const bool stopped = std::any_of(work_.begin(), work_.end(), [](const RequestInWork& work) {
+      return work.failed() && work.status.code() == ErrorCode::kAborted;
+    });
+    const std::string summary = fmt::format("{} of {} requests failed", report_.failed, work_.size());
+    return stopped ? Aborted(summary) : InvalidArgument(summary);
   }
 
   const CompressFlags& o_;
   const std::shared_ptr<const Model> model_;
   std::vector<RequestInWork> work_;
   ProfileInUse use_;
-  std::unique_ptr<ProfileStore> store_;       // with --verify
+  std::optional<Windows> windows_;            // with --verify, and of rivals that measure
+  std::optional<Windows> test_windows_;       // with --test-text
+  std::unique_ptr<ProfileStore> store_;       // as windows_
   std::unique_ptr<PlanEvaluator> evaluator_;  // likewise
+  Status kept_;                               // what was measured, in the profile
   const Archive* archive_ = nullptr;
   std::map<std::string, DecodeLatency> latencies_;  // by workload
   MemoryModel memory_;                              // of an engine for as many cells as the model was trained for

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "cli/command.h"
 #include "cli/exporting.h"
+#include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
@@ -58,7 +59,8 @@ Status RunExport(const ExportFlags& o) {
   const std::optional<double> loss = MeasuredLoss(use, plan);
   ESPALIER_ASSIGN_OR_RETURN(const ExportOptions options, ExportOptionsFor(*model, use, plan, loss));
   ESPALIER_ASSIGN_OR_RETURN(const GgufExport prepared, GgufExport::Prepare(model, plan, options));
-  ESPALIER_RETURN_IF_ERROR(WriteExport(prepared, o.output));
+  const InterruptFlag interrupted;
+  ESPALIER_RETURN_IF_ERROR(WriteExport(prepared, o.output, use, interrupted.get()));
   const uint64_t source_bytes = model->gguf().source().size();
   const double ratio = static_cast<double>(prepared.file_bytes()) / static_cast<double>(source_bytes);
   if (o.json) {

@@ -26,9 +26,12 @@ Result<ExportOptions> ExportOptionsFor(const Model& model, const ProfileInUse& u
   return options;
 }
 
-Status WriteExport(const GgufExport& prepared, const std::string& path) {
+Status WriteExport(const GgufExport& prepared, const std::string& path, const ProfileInUse& use,
+                   const std::atomic<bool>* stop) {
+  ESPALIER_RETURN_IF_ERROR(RefuseProfile(path, use.path));
   ProgressBar bar(fmt::format("writing {}", Printable(path, 40)));
-  return prepared.WriteTo(path, [&](uint64_t done, uint64_t total) { bar.Update(done, total); });
+  return prepared.WriteTo(
+      path, [&](uint64_t done, uint64_t total) { bar.Update(done, total); }, stop);
 }
 
 }  // namespace espalier

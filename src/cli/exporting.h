@@ -1,6 +1,7 @@
 // What commands that write plans as GGUF have in common.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,7 +21,9 @@ Result<ExportOptions> ExportOptionsFor(const Model& model, const ProfileInUse& u
                                        std::optional<double> loss,
                                        std::vector<std::pair<std::string, std::string>> more = {});
 
-// Writes the file with a progress bar.
-Status WriteExport(const GgufExport& prepared, const std::string& path);
+// Writes the file with a progress bar. kAborted once `*stop` is true, kInvalidArgument where `path` is that of the
+// profile in use.
+Status WriteExport(const GgufExport& prepared, const std::string& path, const ProfileInUse& use,
+                   const std::atomic<bool>* stop);
 
 }  // namespace espalier

@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <atomic>
+
 namespace espalier {
 
 // As long as this lives, the first SIGINT or SIGTERM calls `stop(context)`, in the signal handler: it may set atomics
@@ -17,6 +19,18 @@ class InterruptGuard {
  private:
   struct sigaction old_interrupt_ = {};
   struct sigaction old_terminate_ = {};
+};
+
+// The guard that sets a flag, for work that looks at one.
+class InterruptFlag {
+ public:
+  InterruptFlag() : guard_([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop_) {}
+
+  const std::atomic<bool>* get() const { return &stop_; }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  InterruptGuard guard_;
 };
 
 }  // namespace espalier

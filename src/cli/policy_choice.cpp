@@ -1,7 +1,9 @@
 #include "cli/policy_choice.h"
 
 #include <fmt/format.h>
+
 #include <unistd.h>
+#include <filesystem>
 
 #include <algorithm>
 #include <utility>
@@ -115,6 +117,14 @@ void AddPolicyFlags(CLI::App& app, PolicyFlags& flags) {
                  "What dropped blocks add: mean (their mean output, from the profile), zero; default: as the profile "
                  "says, else zero")
       ->group(kGroup);
+}
+
+Status RefuseProfile(const std::string& output, const std::string& profile) {
+  std::error_code error;
+  if (!profile.empty() && std::filesystem::equivalent(output, profile, error)) {
+    return InvalidArgument(fmt::format("{}: expected another file than the profile's own", Quote(output)));
+  }
+  return Status::Ok();
 }
 
 Result<ProfileInUse> OpenProfile(const PolicyFlags& flags, const Model& model) {

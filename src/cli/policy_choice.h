@@ -26,6 +26,9 @@ struct PolicyFlags {
 };
 void AddPolicyFlags(CLI::App& app, PolicyFlags& flags);
 
+// kInvalidArgument if `output`, a file to be written, is the profile at `profile` (empty: none).
+Status RefuseProfile(const std::string& output, const std::string& profile);
+
 // The profile of a command, if it has one.
 struct ProfileInUse {
   std::string path;                        // empty: none

@@ -21,7 +21,6 @@ using JsonValue = nlohmann::json;
 using Target = CompressionRequest::Target;
 
 constexpr size_t kMaxLineBytes = 64 * kKiB;
-constexpr size_t kMaxIdBytes = 128;
 constexpr uint64_t kMaxFileBytes = 256 * kMiB;
 constexpr std::array kTargets = {Target::kBytes, Target::kSizeRatio, Target::kLoss, Target::kLatency,
                                  Target::kPreference};
@@ -65,28 +64,13 @@ Result<double> ReadTarget(Target target, const JsonValue& value) {
   }
   const bool right = target == Target::kBytes ? value.is_number_unsigned() : value.is_number();
   if (!right) {
-    return Expected(name, target == Target::kBytes ? "a number of bytes, or a text as \"20MiB\"" : "a number", value);
+    return Expected(name, target == Target::kBytes ? "a whole number of bytes, or a text as \"20MiB\"" : "a number",
+                    value);
   }
   return value.get<double>();
 }
 
 }  // namespace
-
-const char* TargetName(Target target) {
-  switch (target) {
-    case Target::kBytes:
-      return "max_bytes";
-    case Target::kSizeRatio:
-      return "size_ratio";
-    case Target::kLoss:
-      return "max_loss";
-    case Target::kLatency:
-      return "max_latency_ms";
-    case Target::kPreference:
-      return "preference";
-  }
-  return "";
-}
 
 Result<double> SizePreference(double size, double loss) {
   constexpr double kRounding = 1e-6;
@@ -102,7 +86,7 @@ Status CheckRequest(const CompressionRequest& request) {
   const char* expected = nullptr;
   switch (request.target) {
     case Target::kBytes:
-      expected = value >= 1 ? nullptr : "at least 1";
+      expected = value >= 1 && value <= 0x1p53 ? nullptr : "1 to 2^53 bytes";
       break;
     case Target::kSizeRatio:
       expected = value > 0 && value <= 1 ? nullptr : "a share above 0 and at most 1";
@@ -122,9 +106,15 @@ Status CheckRequest(const CompressionRequest& request) {
                                                            TargetName(request.target), expected, value));
 }
 
-Result<NamedRequest> ParseRequestLine(std::string_view line) {
+Result<NamedRequest> ParseRequestLine(std::string_view line, std::string* id) {
   ESPALIER_ASSIGN_OR_RETURN(const JsonValue object, ParseObjectLine(line, kMaxLineBytes));
   NamedRequest named;
+  if (const auto given = object.find("id"); given != object.end()) {
+    ESPALIER_ASSIGN_OR_RETURN(named.id, ReadId(*given));
+    if (id != nullptr) {
+      *id = named.id;
+    }
+  }
   const char* target = nullptr;
   for (const auto& member : object.items()) {
     const std::string& key = member.key();
@@ -139,8 +129,6 @@ Result<NamedRequest> ParseRequestLine(std::string_view line) {
       target = TargetName(*found);
       named.request.target = *found;
       ESPALIER_ASSIGN_OR_RETURN(named.request.value, ReadTarget(*found, value));
-    } else if (key == "id") {
-      ESPALIER_ASSIGN_OR_RETURN(named.id, ReadId(value));
     } else if (key == "workload") {
       if (!value.is_string()) {
         return Expected(key, "a text as \"8x512\"", value);
@@ -150,7 +138,7 @@ Result<NamedRequest> ParseRequestLine(std::string_view line) {
         return InvalidArgument(fmt::format("field \"workload\": {}", workload.status().message()));
       }
       named.request.workload = std::move(*workload);
-    } else {
+    } else if (key != "id") {
       return InvalidArgument(
           fmt::format("field \"{}\" is unknown; there are: id, workload, max_bytes, size_ratio, max_loss, "
                       "max_latency_ms, preference",
@@ -176,8 +164,9 @@ Result<std::vector<RequestLine>> ParseRequestFile(std::string_view text, const s
       continue;
     }
     const std::string place = fmt::format("{}, line {}", Quote(path), number);
-    auto parsed = ParseRequestLine(line);
-    std::string id = parsed.ok() && !parsed->id.empty() ? parsed->id : fmt::format("line-{}", number);
+    const std::string unnamed = fmt::format("line-{}", number);
+    std::string id = unnamed;
+    auto parsed = ParseRequestLine(line, &id);
     Status status = parsed.status();
     if (status.ok() && !ids.insert(id).second) {
       status =
@@ -186,7 +175,10 @@ Result<std::vector<RequestLine>> ParseRequestFile(std::string_view text, const s
     if (status.ok()) {
       lines.push_back({number, std::move(id), std::move(parsed->request)});
     } else {
-      lines.push_back({number, std::move(id), Status(status.code(), fmt::format("{}: {}", place, status.message()))});
+      lines.push_back(
+          {number, id,
+           Status(status.code(),
+                  fmt::format("{}{}: {}", place, id == unnamed ? "" : fmt::format(" ({})", id), status.message()))});
     }
   }
   if (lines.empty()) {

@@ -11,6 +11,9 @@
 
 namespace espalier {
 
+// Of an id.
+inline constexpr size_t kMaxIdBytes = 128;
+
 struct RequestLine {
   int64_t line = 0;  // from 1
   std::string id;    // of the request; "line-N" where it has none. Fit for a file's name
@@ -22,7 +25,8 @@ struct NamedRequest {
   std::string id;  // empty: none given
   CompressionRequest request;
 };
-Result<NamedRequest> ParseRequestLine(std::string_view line);
+// `id`: its id, where there is one that can be read, also of a line that is wrong elsewhere.
+Result<NamedRequest> ParseRequestLine(std::string_view line, std::string* id = nullptr);
 
 // All lines but blank ones, in order. A line that cannot be read does not stop the others: its request is the error,
 // which names it. Fails where there is no request at all.
@@ -32,8 +36,6 @@ Result<std::vector<RequestLine>> ReadRequestFile(const std::string& path);
 
 // kInvalidArgument, naming the field, unless the request's value is in range.
 Status CheckRequest(const CompressionRequest& request);
-// "max_bytes", "size_ratio", "max_loss", "max_latency_ms", "preference".
-const char* TargetName(CompressionRequest::Target target);
 // [l1, l2]: the weights of size and loss, not negative, which sum up to 1.
 Result<double> SizePreference(double size, double loss);
 

@@ -45,7 +45,9 @@ TEST(RequestLine, ErrorsNameTheField) {
            {R"({"max_bytes": -3})", {"max_bytes", "-3"}},
            {R"({"max_bytes": 1.5})", {"max_bytes", "1.5"}},
            {R"({"max_bytes": "much"})", {"max_bytes", "much"}},
-           {R"({"max_bytes": 0})", {"max_bytes", "at least 1"}},
+           {R"({"max_bytes": 0})", {"max_bytes", "1 to 2^53"}},
+           {R"({"max_bytes": 18446744073709551615})", {"max_bytes", "1 to 2^53", "1.8446744073709552e+19"}},
+           {R"({"size_ratio": 0.9, "size_ratio": 0.5})", {"size_ratio", "once", "again"}},
            {R"({"max_loss": -0.1})", {"max_loss", "-0.1"}},
            {R"({"max_loss": null})", {"max_loss", "null"}},
            {R"({"max_latency_ms": 0})", {"max_latency_ms", "above 0"}},
@@ -81,6 +83,11 @@ TEST(RequestFile, OneBadLineDoesNotStopTheOthers) {
   EXPECT_EQ((*lines)[2].id, "line-4");
   EXPECT_THAT((*lines)[3].request.status().message(), HasSubstr("'a' again"));
   EXPECT_FALSE(ParseRequestFile(" \n\n", "empty.jsonl").ok());
+  // A line that is wrong elsewhere keeps its name.
+  const auto wrong = ParseRequestFile("{\"id\": \"phone\", \"size_ratio\": 2}", "wrong.jsonl");
+  ASSERT_TRUE(wrong.ok());
+  EXPECT_EQ(wrong->front().id, "phone");
+  EXPECT_THAT(wrong->front().request.status().message(), HasSubstr("line 1 (phone): field \"size_ratio\""));
 }
 
 }  // namespace

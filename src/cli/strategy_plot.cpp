@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "cli/svg.h"
@@ -12,7 +13,7 @@ namespace {
 
 constexpr double kWidth = 640;
 constexpr double kLeft = 62;
-constexpr double kRight = 624;
+constexpr double kRight = 610;
 constexpr double kPlotHeight = 250;
 constexpr double kTop = 62;  // of the first plot
 constexpr double kStep = 320;
@@ -62,7 +63,7 @@ void Draw(SvgCanvas* canvas, double top, const PlottedWorkload& workload) {
   }
   for (const double tick : Ticks(x, 6)) {
     canvas->Line({x(tick), top}, {x(tick), bottom}, "grid");
-    canvas->Text({x(tick), bottom + 15}, Anchor::kMiddle, fmt::format("{:.0f} %", 100 * tick));
+    canvas->Text({x(tick), bottom + 15}, Anchor::kMiddle, fmt::format("{:.0f} %", std::abs(100 * tick)));
   }
   canvas->Line({kLeft, bottom}, {kRight, bottom}, "axis");
   const auto mark = [&](const PlottedPlan& plan, MarkerShape shape, const char* style) {
@@ -97,7 +98,7 @@ std::string StrategyPlot(const std::vector<PlottedWorkload>& workloads, const st
   canvas.Marker(0, {kLeft + 4, 32}, "plan");
   canvas.Text({kLeft + 14, 36}, Anchor::kStart, "measured, and the front among them");
   canvas.Marker(1, {kLeft + 264, 32}, "answer");
-  canvas.Text({kLeft + 274, 36}, Anchor::kStart, "StratNet's answers; loss (nats per token) over bytes");
+  canvas.Text({kLeft + 274, 36}, Anchor::kStart, "StratNet's answers; nats per token over bytes");
   for (size_t i = 0; i < workloads.size(); ++i) {
     Draw(&canvas, kTop + kStep * static_cast<double>(i), workloads[i]);
   }

@@ -15,6 +15,7 @@
 #include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/options.h"
+#include "cli/policy_choice.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "cli/text_option.h"
@@ -122,7 +123,8 @@ Result<std::unique_ptr<PlanEvaluator>> OpenEvaluator(const TrainRapFlags& o, con
   if (o.text.file.empty()) {
     return std::unique_ptr<PlanEvaluator>();
   }
-  return OpenTrainingEvaluator(o.text, o.engine, model, store);
+  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, ReadTrainingText(o.text, *model));
+  return OpenTrainingEvaluator(windows, o.engine, model, store);
 }
 
 Json ReportOf(const TrainRapFlags& o, const Model& model, const std::string& path, const RapTrainingReport& report) {
@@ -193,6 +195,7 @@ Status RunTrainRap(const TrainRapFlags& o) {
   }
   ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
   const std::string path = o.profile.empty() ? model->path() + ".profile" : o.profile;
+  ESPALIER_RETURN_IF_ERROR(RefuseProfile(o.plot, path));
   // A profile that is not there is none to learn from: it is not begun here.
   RecoveryNotes notes;
   ESPALIER_RETURN_IF_ERROR(ReadProfile(path, *model, &notes).status());

@@ -14,6 +14,7 @@
 #include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/options.h"
+#include "cli/policy_choice.h"
 #include "cli/progress.h"
 #include "cli/strategy_plot.h"
 #include "cli/terminal.h"
@@ -52,7 +53,8 @@ void BindStratNet(CLI::App& app, StratNetFlags& o) {
                  "What was measured for this model, which StratNet and the plans it proposes are added to; begun where "
                  "there is none; default: MODEL.profile");
   AddTextOption(app, o.text, "Calibration text to measure plans on; with a profile the one that it was ranked on");
-  app.add_option("--evaluations", o.evaluations, "Plans to measure at most")
+  app.add_option("--evaluations", o.evaluations,
+                 "Plans to measure in this run at most, once there are those that a first fit needs")
       ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "Networks of several seeds stand beside each other in the profile")
@@ -142,12 +144,14 @@ Status RunTrainStratNet(const StratNetFlags& o) {
     ESPALIER_RETURN_IF_ERROR(AtomicFileWriter::Create(o.plot).status());  // known before the training
   }
   const std::string path = o.profile.empty() ? model->path() + ".profile" : o.profile;
+  ESPALIER_RETURN_IF_ERROR(RefuseProfile(o.plot, path));
   ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, o.engine.Read(model->hparams().n_ctx_train));
   ESPALIER_ASSIGN_OR_RETURN(const MemoryModel memory, MeasureMemoryModel(model, serving));
+  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, ReadTrainingText(o.text, *model));
   RecoveryNotes notes;
   ESPALIER_ASSIGN_OR_RETURN(const auto store, ProfileStore::Open(path, *model, &notes));
   std::for_each(notes.begin(), notes.end(), Warn);
-  ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, OpenTrainingEvaluator(o.text, o.engine, model, store.get()));
+  ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, OpenTrainingEvaluator(windows, o.engine, model, store.get()));
   std::atomic<bool> stop = false;
   evaluator->StopWhen(&stop);
   const InterruptGuard guard([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop);
@@ -156,14 +160,18 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   options.evaluations = o.evaluations;
   options.training.seed = o.seed;
   StratNet net(model->n_block(), o.seed);
-  if (auto known = FindStratNet(store->profile(), o.seed); known.ok()) {
-    net = std::move(*known);  // it learns further
+  if (const auto record = FindStratRecord(store->profile(), o.seed); record.ok()) {
+    if (auto known = StratNetOf(**record, model->n_block()); known.ok()) {
+      net = std::move(*known);  // it learns further
+    }
   }
   const Ranking* greedy = store->profile().FindRanking("gsi");
   if (greedy != nullptr) {
     options.known_greedy = greedy->drop_order;
   }
-  const auto keep = [&](int64_t evaluations) {
+  const auto keep = [&] {
+    const Archive& archive = evaluator->archive();
+    const int64_t evaluations = (archive.CountWindows() + archive.set().n_windows - 1) / archive.set().n_windows;
     store->profile().Put(RecordOf(net, o.seed, evaluations, store->profile().model_fingerprint));
     return store->Save();
   };
@@ -171,13 +179,15 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   ProgressBar bar("training");
   auto report = LearnStrategies(evaluator.get(), memory, options, &net, [&](const StrategyRound& round) {
     if (!round.greedy) {
-      kept = keep(round.evaluations);
+      kept = keep();
+      stop = stop || !kept.ok();  // on a full disk nothing is learned any more
     }
     bar.Update(static_cast<uint64_t>(std::min<int64_t>(round.evaluations, o.evaluations)),
                static_cast<uint64_t>(std::max(o.evaluations, 1)),
                fmt::format("{} evaluations, hypervolume {:.5f}, surrogate error {:.3f}", round.evaluations,
                            round.hypervolume, round.surrogate_error));
   });
+  ESPALIER_RETURN_IF_ERROR(kept);
   if (!report.ok() && report.status().code() == ErrorCode::kAborted) {
     ESPALIER_RETURN_IF_ERROR(store->Save());
     fmt::print(stderr,
@@ -186,7 +196,6 @@ Status RunTrainStratNet(const StratNetFlags& o) {
                Printable(path, 4096));
   }
   ESPALIER_RETURN_IF_ERROR(report.status());
-  ESPALIER_RETURN_IF_ERROR(kept);
   if (report->greedy && greedy == nullptr) {
     store->profile().Put(*report->greedy);
     ESPALIER_RETURN_IF_ERROR(store->Save());

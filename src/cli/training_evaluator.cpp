@@ -10,11 +10,14 @@
 
 namespace espalier {
 
-Result<std::unique_ptr<PlanEvaluator>> OpenTrainingEvaluator(const TextOption& text, const EngineFlags& engine,
+Result<Windows> ReadTrainingText(const TextOption& text, const Model& model) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(model));
+  return text.Read(model, *tokenizer);
+}
+
+Result<std::unique_ptr<PlanEvaluator>> OpenTrainingEvaluator(const Windows& windows, const EngineFlags& engine,
                                                              const std::shared_ptr<const Model>& model,
                                                              ProfileStore* store) {
-  ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
-  ESPALIER_ASSIGN_OR_RETURN(const Windows windows, text.Read(*model, *tokenizer));
   PlanEvaluatorOptions options;
   ESPALIER_ASSIGN_OR_RETURN(options.engine, engine.Read(windows.window_tokens));
   Profile& profile = store->profile();

@@ -234,7 +234,8 @@ Result<GgufExport> GgufExport::Prepare(std::shared_ptr<const Model> model, const
   return Builder(std::move(model), plan, options).Build();
 }
 
-Status GgufExport::WriteTo(const std::string& path, const std::function<void(uint64_t, uint64_t)>& progress) const {
+Status GgufExport::WriteTo(const std::string& path, const std::function<void(uint64_t, uint64_t)>& progress,
+                           const std::atomic<bool>* stop) const {
   std::error_code error;
   if (std::filesystem::equivalent(path, model_->path(), error)) {
     return InvalidArgument(fmt::format("{}: expected another file than the model's own", Quote(path)));
@@ -248,6 +249,9 @@ Status GgufExport::WriteTo(const std::string& path, const std::function<void(uin
       ESPALIER_RETURN_IF_ERROR(writer->Append(tensor.made));
     }
     for (uint64_t done = 0; tensor.source != nullptr && done < tensor.bytes(); done += chunk.size()) {
+      if (stop != nullptr && *stop) {
+        return Aborted(Quote(path) + ": writing was stopped");
+      }
       chunk.resize(std::min(kChunk, tensor.bytes() - done));
       ESPALIER_RETURN_IF_ERROR(model_->gguf().source().ReadAt(tensor.source->offset + done, chunk));
       ESPALIER_RETURN_IF_ERROR(writer->Append(chunk));

@@ -6,6 +6,7 @@
 // silence). The first layer needs attention there: one head of zeros where it was dropped.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -45,9 +46,9 @@ class GgufExport {
   uint64_t file_bytes() const { return file_bytes_; }
 
   // Whole or not at all; a file that is there already is replaced. kInvalidArgument if `path` is the model's own file,
-  // kIo where it cannot be written (the disk is full).
-  Status WriteTo(const std::string& path,
-                 const std::function<void(uint64_t done, uint64_t total)>& progress = {}) const;
+  // kIo where it cannot be written (the disk is full), kAborted, with nothing left behind, once `*stop` is true.
+  Status WriteTo(const std::string& path, const std::function<void(uint64_t done, uint64_t total)>& progress = {},
+                 const std::atomic<bool>* stop = nullptr) const;
 
  private:
   // Data of the source file, or made here.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 
@@ -43,6 +44,12 @@ double KeepFromFixed(int16_t keep) { return static_cast<double>(keep) / kWholeKe
 std::string MeasurementSet::Key() const {
   return fmt::format("{} c{} x{} t{} {}/{} {}{}{} {}", protocol, window_tokens, n_windows, tokens_scored, key_type,
                      value_type, AblationName(ablation), means_hash.empty() ? "" : ":", means_hash, tokens_hash);
+}
+
+int64_t Archive::CountWindows() const {
+  return std::accumulate(rows_.begin(), rows_.end(), int64_t{0}, [](int64_t sum, const ArchiveRow& row) {
+    return sum + static_cast<int64_t>(row.windows.size());
+  });
 }
 
 int64_t Archive::CountWholeRows() const {

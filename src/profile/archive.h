@@ -62,6 +62,8 @@ class Archive {
   const MeasurementSet& set() const { return set_; }
   std::span<const ArchiveRow> rows() const { return rows_; }
   bool whole(const ArchiveRow& row) const { return static_cast<int64_t>(row.windows.size()) == set_.n_windows; }
+  // Windows measured, over all rows.
+  int64_t CountWindows() const;
   // How many rows are whole; looks at all of them.
   int64_t CountWholeRows() const;
   // Sum of the windows' KL, in window order, over the tokens scored: the loss. REQUIRES: whole(row).

@@ -10,6 +10,22 @@ using Target = CompressionRequest::Target;
 
 bool KeepsNothing(const Plan& plan) { return plan.kept_attention() + plan.kept_ffn() == 0; }
 
+const char* TargetName(Target target) {
+  switch (target) {
+    case Target::kBytes:
+      return "max_bytes";
+    case Target::kSizeRatio:
+      return "size_ratio";
+    case Target::kLoss:
+      return "max_loss";
+    case Target::kLatency:
+      return "max_latency_ms";
+    case Target::kPreference:
+      return "preference";
+  }
+  return "";
+}
+
 const ArchiveRow* BestMeasured(const Archive& archive, const PlanBytes& cost, uint64_t limit) {
   const ArchiveRow* best = nullptr;
   double least = 0;
@@ -63,18 +79,21 @@ RequestBytes::RequestBytes(const MemoryModel& memory, const PlanBytes& file_byte
 
 Result<uint64_t> RequestBytes::LimitOf(const CompressionRequest& request) const {
   if (request.target != Target::kBytes && request.target != Target::kSizeRatio) {
-    return InvalidArgument("expected a target in bytes, max_bytes or size_ratio, found another one");
+    return InvalidArgument(fmt::format("expected a target in bytes, \"max_bytes\" or \"size_ratio\", found \"{}\"",
+                                       TargetName(request.target)));
   }
   if (request.target == Target::kSizeRatio && !(request.value > 0 && request.value <= 1)) {
-    return InvalidArgument(fmt::format("size_ratio: expected a share above 0 and at most 1, found {}", request.value));
+    return InvalidArgument(
+        fmt::format("field \"size_ratio\": expected a share above 0 and at most 1, found {}", request.value));
   }
   const double bytes = request.target == Target::kBytes ? request.value : request.value * static_cast<double>(dense_);
   const auto limit = static_cast<uint64_t>(std::clamp(bytes, 0.0, 0x1p63));
   const uint64_t least = LeastOf(of_, n_layer_);
   if (limit < least) {
     return OutOfBudget(fmt::format(
-        "{} bytes are below the least that a plan of whole blocks takes{}, {} bytes ({:.4f} of the dense model's {})",
-        limit, workload_ ? " at workload " + workload_->ToText() : " in a file", least,
+        "field \"{}\": {} bytes are below the least that a plan of whole blocks takes{}, {} bytes ({:.4f} of the dense "
+        "model's {})",
+        TargetName(request.target), limit, workload_ ? " at workload " + workload_->ToText() : " in a file", least,
         static_cast<double>(least) / static_cast<double>(dense_), dense_));
   }
   return limit;

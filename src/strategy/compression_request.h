@@ -28,6 +28,9 @@ struct CompressionRequest {
   std::optional<Workload> workload;
 };
 
+// "max_bytes", "size_ratio", "max_loss", "max_latency_ms", "preference": as files and messages call them.
+const char* TargetName(CompressionRequest::Target target);
+
 struct CompressionAnswer {
   Plan plan;
   uint64_t bytes = 0;        // as the request counts them: of the file, or the footprint's peak

@@ -214,13 +214,29 @@ Result<Plan> Compressor::PlanThatFits(Place& place, uint64_t limit, const PlanBy
   return std::move(std::min_element(candidates.begin(), candidates.end(), less)->plan);
 }
 
+// Of what the network says at any size and of what was measured.
 Result<Plan> Compressor::SmallestWithin(Place& place, double most_loss) {
+  const Plan dense = Plan::Dense(place.n_layer());  // loses nothing
+  const Plan* smallest = &dense;
+  uint64_t least = place.bytes().dense();
   for (const Place::Item& item : place.Menu(surrogate_)) {
     if (UpperLoss(item.plan, item.guess) <= most_loss) {
-      return item.plan;
+      smallest = &item.plan;
+      least = item.bytes;
+      break;
     }
   }
-  return Plan::Dense(place.n_layer());  // loses nothing
+  if (options_.use_measured) {
+    for (const ArchiveRow& row : archive_->rows()) {
+      if (archive_->whole(row) && row.plan.whole_blocks_only() && archive_->Loss(row) <= most_loss) {
+        if (const uint64_t bytes = place.bytes().of()(row.plan); bytes < least) {
+          smallest = &row.plan;
+          least = bytes;
+        }
+      }
+    }
+  }
+  return *smallest;
 }
 
 Plan Compressor::PlanOfPreference(const Place& place, Preference preference) const {
@@ -246,14 +262,15 @@ Result<CompressionAnswer> Compressor::AnswerOne(const CompressionRequest& reques
     }
     case Target::kLoss: {
       if (!(request.value >= 0)) {
-        return InvalidArgument(fmt::format("max_loss: expected nats per token from 0 up, found {}", request.value));
+        return InvalidArgument(
+            fmt::format("field \"max_loss\": expected nats per token from 0 up, found {}", request.value));
       }
       ESPALIER_ASSIGN_OR_RETURN(answer.plan, SmallestWithin(place, request.value));
       break;
     }
     case Target::kLatency: {
       if (!options_.decode_ms || !request.workload) {
-        return InvalidArgument("max_latency_ms: expected a workload and measured decode steps, found none");
+        return InvalidArgument("field \"max_latency_ms\": expected a workload and measured decode steps, found none");
       }
       // In nanoseconds, so that it is looked for as bytes are.
       const PlanBytes nanoseconds = [&](const Plan& plan) {
@@ -263,10 +280,10 @@ Result<CompressionAnswer> Compressor::AnswerOne(const CompressionRequest& reques
       };
       const uint64_t least = LeastOf(nanoseconds, place.n_layer());
       if (!(request.value > 0) || request.value * 1e6 < static_cast<double>(least)) {
-        return OutOfBudget(
-            fmt::format("max_latency_ms: {} ms are below the least that a plan of whole blocks takes at workload {}, "
-                        "{:.3f} ms",
-                        request.value, request.workload->ToText(), static_cast<double>(least) / 1e6));
+        return OutOfBudget(fmt::format(
+            "field \"max_latency_ms\": {} ms are below the least that a plan of whole blocks takes at workload {}, "
+            "{:.3f} ms",
+            request.value, request.workload->ToText(), static_cast<double>(least) / 1e6));
       }
       ESPALIER_ASSIGN_OR_RETURN(
           answer.plan, PlanThatFits(place, static_cast<uint64_t>(std::min(request.value * 1e6, 0x1p63)), nanoseconds));
@@ -276,7 +293,7 @@ Result<CompressionAnswer> Compressor::AnswerOne(const CompressionRequest& reques
     case Target::kPreference: {
       if (!(request.value >= 0 && request.value <= 1)) {
         return InvalidArgument(
-            fmt::format("preference: expected a weight of size from 0 to 1, found {}", request.value));
+            fmt::format("field \"preference\": expected a weight of size from 0 to 1, found {}", request.value));
       }
       answer.plan = PlanOfPreference(place, {request.value});
       break;

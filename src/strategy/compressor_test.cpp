@@ -64,7 +64,7 @@ double DecodeTime(const Plan& plan, const Workload&) {
 // same.
 class Setting {
  public:
-  Setting() {
+  explicit Setting(bool use_measured = true) {
     MeasurementSet set;
     set.corpus = "numbers";
     set.n_windows = 1;
@@ -82,6 +82,7 @@ class Setting {
     CompressorOptions options;
     options.preferences = 16;
     options.decode_ms = DecodeTime;
+    options.use_measured = use_measured;
     compressor.emplace(StratNet(kBlocks, 5), std::move(*surrogate), &*archive, SomeMemory(), FileBytes, options);
   }
 
@@ -220,20 +221,40 @@ TEST_F(CompressorTest, ManyRequestsAreAnsweredAsEachAlone) {
   EXPECT_FALSE(answers[7].ok());
 }
 
-TEST_F(CompressorTest, WhatWasMeasuredSinceIsTakenIntoAccount) {
+TEST(Compressor, WhatWasMeasuredSinceIsTakenIntoAccount) {
+  Setting setting(/*use_measured=*/false);  // else no guess is smaller than what is known here
+  const auto ask = [&](double most) {
+    const CompressionRequest request = {Target::kLoss, most, {}};
+    return std::move(setting.compressor->Answer({&request, 1}).front());
+  };
   double most = 0.2;
-  auto before = Ask(Target::kLoss, most);
+  auto before = ask(most);
   for (; before.ok() && before->measured_loss && most < 2; most += 0.05) {
-    before = Ask(Target::kLoss, most + 0.05);
+    before = ask(most + 0.05);
   }
   ASSERT_TRUE(before.ok());
   ASSERT_FALSE(before->measured_loss);
   const WindowLoss window = {10 * (most + 0.5), 30};  // more than was asked for
-  setting_.archive->Add(before->plan, 0, {&window, 1});
-  const auto after = Ask(Target::kLoss, most);
+  setting.archive->Add(before->plan, 0, {&window, 1});
+  const auto after = ask(most);
   ASSERT_TRUE(after.ok());
   EXPECT_NE(after->plan, before->plan);
   EXPECT_GE(after->bytes, before->bytes);
+}
+
+TEST_F(CompressorTest, NoMeasuredPlanWithinALossIsSmaller) {
+  for (const char* workload : {static_cast<const char*>(nullptr), "1x100", "4x400"}) {
+    for (double most = 0.02; most < 3; most *= 1.2) {
+      const auto answer = Ask(Target::kLoss, most, workload);
+      ASSERT_TRUE(answer.ok());
+      EXPECT_LE(answer->upper_loss, most);
+      for (const ArchiveRow& row : setting_.archive->rows()) {
+        if (!KeepsNothing(row.plan) && setting_.archive->Loss(row) <= most) {
+          EXPECT_LE(answer->bytes, workload != nullptr ? FootprintAt(row.plan, workload) : FileBytes(row.plan));
+        }
+      }
+    }
+  }
 }
 
 TEST(LossMargin, CoversWhatItSays) {

@@ -16,16 +16,6 @@ namespace {
 constexpr char kTaughtBy[] = "tchebycheff";
 constexpr int kPreferences = 64;
 
-const Agent* FindRecord(const Profile& profile, uint64_t seed) {
-  const Agent* found = nullptr;
-  for (const Agent& agent : profile.agents) {
-    if (agent.network == kStratNetwork && (found == nullptr || (agent.seed == seed && found->seed != seed))) {
-      found = &agent;
-    }
-  }
-  return found;
-}
-
 }  // namespace
 
 Agent RecordOf(const StratNet& net, uint64_t seed, int64_t evaluations, std::string trained_on) {
@@ -40,29 +30,36 @@ Agent RecordOf(const StratNet& net, uint64_t seed, int64_t evaluations, std::str
           .parameters = {parameters.data(), parameters.data() + parameters.size()}};
 }
 
-int64_t EvaluationsOf(const Profile& profile, uint64_t seed) {
-  const Agent* found = FindRecord(profile, seed);
-  return found != nullptr ? found->episodes : 0;
-}
-
-Result<StratNet> FindStratNet(const Profile& profile, uint64_t seed) {
-  const Agent* found = FindRecord(profile, seed);
-  if (found == nullptr) {
+Result<const Agent*> FindStratRecord(const Profile& profile, std::optional<uint64_t> seed) {
+  std::vector<uint64_t> seeds;
+  for (const Agent& agent : profile.agents) {
+    if (agent.network == kStratNetwork) {
+      if (!seed || agent.seed == *seed) {
+        return &agent;
+      }
+      seeds.push_back(agent.seed);
+    }
+  }
+  if (seeds.empty()) {
     return NotFound("the profile has no StratNet; `espalier train stratnet` adds it");
   }
-  if (found->state_version != kStratInputVersion) {
+  return NotFound(fmt::format("the profile has no StratNet of seed {}; there are: {}", *seed, fmt::join(seeds, ", ")));
+}
+
+Result<StratNet> StratNetOf(const Agent& record, int n_block) {
+  if (record.state_version != kStratInputVersion) {
     return Unsupported(fmt::format(
         "the profile's StratNet sees requests of version {}, this Espalier makes version {}; train it again",
-        found->state_version, kStratInputVersion));
+        record.state_version, kStratInputVersion));
   }
-  StratNet net(2 * profile.n_layer, 0);
-  if (found->parameters.size() != static_cast<size_t>(net.parameters().size())) {
+  StratNet net(n_block, 0);
+  if (record.parameters.size() != static_cast<size_t>(net.parameters().size())) {
     return InvalidArgument(
         fmt::format("the profile's StratNet: expected {} parameters for a model of {} blocks, found {}",
-                    net.parameters().size(), net.n_block(), found->parameters.size()));
+                    net.parameters().size(), net.n_block(), record.parameters.size()));
   }
   net.set_parameters(
-      Eigen::Map<const Eigen::VectorXf>(found->parameters.data(), static_cast<Eigen::Index>(found->parameters.size())));
+      Eigen::Map<const Eigen::VectorXf>(record.parameters.data(), static_cast<Eigen::Index>(record.parameters.size())));
   return net;
 }
 
@@ -93,7 +90,12 @@ std::vector<BlockId> StratPolicy::DropOrder(int n_layer) const {
 }
 
 Result<std::unique_ptr<Policy>> MakeStratPolicy(const Profile& profile, const ProfilePolicyOptions& options) {
-  ESPALIER_ASSIGN_OR_RETURN(StratNet net, FindStratNet(profile, options.seed));
+  // Policies that have no instance of a seed serve with another: the seeds of `compare` are those of some.
+  auto record = FindStratRecord(profile, options.seed);
+  if (!record.ok()) {
+    ESPALIER_ASSIGN_OR_RETURN(record, FindStratRecord(profile, std::nullopt));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(StratNet net, StratNetOf(**record, 2 * profile.n_layer));
   const Archive* archive = ServedArchive(profile, options);
   if (archive == nullptr) {
     return NotFound("the profile has no measured plans for StratNet to choose by; `espalier rank` measures them");

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,14 +23,15 @@ inline constexpr int kStratInputVersion = 1;
 // As the record of a profile calls it.
 inline constexpr char kStratNetwork[] = "stratnet";
 
-// The record of a network that learned from `evaluations` plans of `trained_on`, a model's fingerprint.
+// The record of a network that learned from `evaluations` measured plans of `trained_on`, a model's fingerprint.
 Agent RecordOf(const StratNet& net, uint64_t seed, int64_t evaluations, std::string trained_on);
 
-// The network that the profile has of this seed, else the first. kNotFound, naming what `espalier train stratnet` would
-// add; kUnsupported if it sees inputs of another version, kInvalidArgument if it is for another number of blocks.
-Result<StratNet> FindStratNet(const Profile& profile, uint64_t seed);
-// Plans that were measured for it. 0 where there is none.
-int64_t EvaluationsOf(const Profile& profile, uint64_t seed);
+// The record that the profile has of this seed; without one, the first. kNotFound, naming the seeds there are or what
+// `espalier train stratnet` would add.
+Result<const Agent*> FindStratRecord(const Profile& profile, std::optional<uint64_t> seed);
+// The record's network. kUnsupported if it sees inputs of another version, kInvalidArgument if it is for another number
+// of blocks.
+Result<StratNet> StratNetOf(const Agent& record, int n_block);
 
 // Of what StratNet has to say at the observation's workload, made to fit, the plan that loses the least: measured, or
 // by the surrogate's mean. Fits in integers or refuses.

@@ -93,24 +93,33 @@ TEST(StratPolicy, FitsWhateverItsNetworkSaysAndTakesTheLeastLoss) {
   }
 }
 
-TEST(FindStratNet, GivesBackWhatWasKept) {
+Result<StratNet> NetworkIn(const Profile& profile, uint64_t seed) {
+  ESPALIER_ASSIGN_OR_RETURN(const Agent* record, FindStratRecord(profile, seed));
+  return StratNetOf(*record, 2 * kLayers);
+}
+
+TEST(FindStratRecord, GivesBackWhatWasKept) {
   Profile profile = SomeProfile();
   const StratNet net(2 * kLayers, 5);
   profile.Put(RecordOf(StratNet(2 * kLayers, 4), 4, 10, "f"));
   profile.Put(RecordOf(net, 5, 20, "f"));
-  EXPECT_EQ(FindStratNet(profile, 5)->parameters(), net.parameters());
-  EXPECT_NE(FindStratNet(profile, 9)->parameters(), net.parameters());
+  EXPECT_EQ(NetworkIn(profile, 5)->parameters(), net.parameters());
+  EXPECT_EQ((*FindStratRecord(profile, std::nullopt))->seed, 4);
+  EXPECT_EQ((*FindStratRecord(profile, 5))->episodes, 20);
+  // Seeds are networks of their own: none stands in for another.
+  EXPECT_EQ(FindStratRecord(profile, 9).status().code(), ErrorCode::kNotFound);
+  EXPECT_NE(FindStratRecord(profile, 9).status().message().find("there are: 4, 5"), std::string::npos);
 }
 
-TEST(FindStratNet, SaysWhatIsMissingOrWrong) {
+TEST(FindStratRecord, SaysWhatIsMissingOrWrong) {
   Profile profile = SomeProfile();
-  const auto none = FindStratNet(profile, 1);
+  const auto none = NetworkIn(profile, 1);
   EXPECT_EQ(none.status().code(), ErrorCode::kNotFound);
   EXPECT_NE(none.status().message().find("train stratnet"), std::string::npos);
   profile.Put(RecordOf(StratNet(6, 1), 1, 0, "f"));
-  EXPECT_EQ(FindStratNet(profile, 1).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(NetworkIn(profile, 1).status().code(), ErrorCode::kInvalidArgument);
   profile.agents[0].state_version = kStratInputVersion + 1;
-  EXPECT_EQ(FindStratNet(profile, 1).status().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(NetworkIn(profile, 1).status().code(), ErrorCode::kUnsupported);
   profile.agents.clear();
   profile.Put(RecordOf(StratNet(2 * kLayers, 1), 1, 0, "f"));
   profile.archives.clear();
