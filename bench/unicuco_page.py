@@ -182,6 +182,9 @@ class Page:
             held = sum(r["verified"]["latency_held"] for r in report["requests"])
             lines.append(f"* `max_latency_ms`, {len(report['requests'])} requests: the median decode step of "
                          f"{held} stays within what was asked for.")
+        lines.append("* Files: stock libllama's logits are Espalier's under the same plan, bit for bit, in F16, Q8_0 and Q4_K_M, over a "
+                     "sweep of plans with\n  lone attention, lone FFN, the first and the last layer dropped "
+                     "(`tests/exported_models_test.cpp`, run by `scripts/test`).")
         return "\n".join(lines) + "\n"
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -233,8 +236,15 @@ class Page:
         picked = [r for i, r in enumerate(rounds) if i % max(1, len(rounds) // 8) == 0 or i + 1 == len(rounds)]
         return f"### {c.title}\n\n" + table(
             ["plans measured", "hypervolume", "surrogate's error, ln loss", "s"],
-            [[r["evaluations"], f"{r['hypervolume']:.4f}", f"{r['surrogate_error']:.3f}", f"{r['seconds']:.0f}"]
-             for r in picked]) + "\n"
+            [[r["evaluations"], f"{r['hypervolume']:.4f}", "greedy" if r["greedy"] else f"{r['surrogate_error']:.3f}",
+              f"{r['seconds']:.0f}"] for r in picked]) + f"""
+
+The surrogate at the end, {report['surrogate']['plans']} plans near the front, each guessed from the others: error \
+{report['surrogate']['error']:.3f} of ln(loss), {percent(report['surrogate']['coverage_90'])}
+inside its 90 % interval, rank correlation at equal bytes {report['surrogate']['spearman']:.2f} (of added single losses \
+{report['surrogate']['spearman_additive']:.2f}). Floating-point work, bounds of candidates
+included: that of {report['work_in_whole_plans']:.0f} plans computed whole, since plans share what comes before their first difference.
+"""
 
     def introduction(self):
         o = self.work.options
@@ -247,15 +257,16 @@ request. Everything on this page is printed by
 
 ```
 bench/measurement_results.py --work FOLDER ... --only '*/rank,*/search'
-bench/unicuco_results.py --work FOLDER --evaluations {o.evaluations} --rank-windows {o.rank_windows} \\
-  --test-windows {o.test_windows} --calibration books-calibration.txt --test books-test.txt
+bench/unicuco_results.py --work FOLDER --configurations {','.join(c.name for c in self.configurations)} \\
+  --evaluations {o.evaluations} --rank-windows {o.rank_windows} --test-windows {o.test_windows} \\
+  --calibration books-calibration.txt --test books-test.txt
 ```
 
 {machines(self.work, steps)}{remark}
 
-Plans are measured on {o.rank_windows} windows of {SPLITS['calibration']}, losses of the quality tables on
-{o.test_windows} windows of {SPLITS['test']}. An evaluation is a plan measured on all windows, or the same share of windows of
-several. Searches for each request count what they would take alone, in whatever order they ran; GSI is counted as
+Plans are measured on {o.rank_windows} windows of {SPLITS['calibration']}, losses of the
+quality tables on {o.test_windows} windows of {SPLITS['test']}.
+An evaluation is a plan measured on all windows, or the same share of windows of several. Searches for each request count what they would take alone, in whatever order they ran; GSI is counted as
 published, every candidate of every round, though our search measures fewer.
 """
 

@@ -170,7 +170,8 @@ TEST_F(CompressTest, FailuresAreNamedAndDoNotStopTheOthers) {
   ExpectRefusal(Compress({"--size-ratio", "0.7", "--verify"}), 1, {"--text"});
   ExpectRefusal(Compress({"--max-loss", "0.5", "--method", "table"}), 1, {"target in bytes", "max_loss"});
   ExpectRefusal(Compress({"--size-ratio", "0.7", "--method", "best"}), 2, {"best"});
-  ExpectRefusal({"compress", TwinPath(), "--profile", Path("other"), "--size-ratio", "0.7"}, 1, {"other"});
+  ExpectRefusal({"compress", TwinPath(), "--profile", Path("other"), "--size-ratio", "0.7"}, 1,
+                {"other", "train stratnet"});
   EXPECT_FALSE(std::filesystem::exists(Path("other")));
 }
 
@@ -181,6 +182,7 @@ TEST_F(CompressTest, InputsThatAreWrongCostNothing) {
   ExpectRefusal({"export", TwinPath(), "--drop", "a3", "--profile", profile_, "-o", profile_}, 1,
                 {"profile", "expected another file"});
   EXPECT_EQ(Slurp(profile_), before);
+  ExpectRefusal(std::vector<std::string>{"train", "stratnet", TwinPath(), "--profile", "none"} + kOnText, 1, {"none"});
   // Seeds are networks of their own.
   ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "99"}), 1, {"seed 99", "there are: 1"});
   ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "-1"}), 2, {"--seed"});

@@ -294,7 +294,11 @@ class Compression {
       ESPALIER_RETURN_IF_ERROR(OpenStore(flags.profile));
       ESPALIER_RETURN_IF_ERROR(store_->Save());  // one that was begun can be read from now on
     }
-    ESPALIER_ASSIGN_OR_RETURN(use_, OpenProfile(flags, *model_));
+    auto use = OpenProfile(flags, *model_);
+    if (!use.ok() && use.status().code() == ErrorCode::kNotFound && by_stratnet()) {
+      return NotFound(use.status().message() + "; `espalier train stratnet` makes one that answers requests");
+    }
+    ESPALIER_ASSIGN_OR_RETURN(use_, std::move(use));
     if (use_.profile == nullptr) {
       return InvalidArgument("--profile none: expected a profile with a StratNet; `espalier train stratnet` makes it");
     }

@@ -138,9 +138,13 @@ void PrintCompression(const CompressionReport& report, std::span<const RequestIn
     fmt::print(", written in {:.1f} s", report.seconds.writing);
   }
   fmt::print("\nloss in nats per token{}\n",
-             report.margin ? fmt::format("; where it was not measured it is at most so much with a confidence of {}",
-                                         report.margin->confidence)
-                           : "");
+             report.margin && !std::isfinite(report.margin->deviations)
+                 ? fmt::format("; of plans that were not measured nothing is promised: {} plans near the front are too "
+                               "few for a confidence of {}",
+                               report.margin->plans, report.margin->confidence)
+             : report.margin ? fmt::format("; where it was not measured it is at most so much with a confidence of {}",
+                                           report.margin->confidence)
+                             : "");
 }
 
 }  // namespace espalier

@@ -143,6 +143,9 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   if (!o.plot.empty()) {
     ESPALIER_RETURN_IF_ERROR(AtomicFileWriter::Create(o.plot).status());  // known before the training
   }
+  if (o.profile == "none") {
+    return InvalidArgument("--profile none: expected the profile that StratNet is kept in");
+  }
   const std::string path = o.profile.empty() ? model->path() + ".profile" : o.profile;
   ESPALIER_RETURN_IF_ERROR(RefuseProfile(o.plot, path));
   ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, o.engine.Read(model->hparams().n_ctx_train));
