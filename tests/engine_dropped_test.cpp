@@ -65,11 +65,7 @@ INSTANTIATE_TEST_SUITE_P(ThreeLayers, EveryPlan, testing::Values("F16", "Q4_K_M"
 
 TEST(DroppedBlocks, AllDroppedLeavesEmbeddingAndHead) {
   const auto model = OpenOrFail(TwinPath());
-  Plan nothing = Plan::Dense(model->n_layer());
-  for (int b = 0; b < model->n_block(); ++b) {
-    nothing.Drop({b});
-  }
-  auto engine = OpenEngine(model, ExactOptions(), nothing);
+  auto engine = OpenEngine(model, ExactOptions(), Plan::Nothing(model->n_layer()));
   const auto tokens = SomeTokens(5, model->hparams().n_vocab);
   // Without attention a token's logits cannot depend on what came before.
   auto others = SomeTokens(5, model->hparams().n_vocab, /*seed=*/9);

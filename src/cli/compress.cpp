@@ -410,10 +410,7 @@ class Compression {
       }
     }
     // Provenance differs from plan to plan and from request to request: the longest there is.
-    Plan most_text = Plan::Dense(model_->n_layer());
-    for (int b = 0; b < most_text.n_block(); ++b) {
-      most_text.Drop({b});
-    }
+    const Plan most_text = Plan::Nothing(model_->n_layer());
     constexpr double kLongestNumber = -1.2345678901234567e-100;
     ESPALIER_ASSIGN_OR_RETURN(const ExportOptions options, ExportOptionsFor(*model_, use_, most_text, kLongestNumber,
                                                                             Provenance(std::string(kMaxIdBytes, 'x'))));

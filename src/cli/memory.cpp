@@ -135,10 +135,7 @@ Result<MemoryPlan> PlanMemory(const MemoryOptions& o, const std::shared_ptr<cons
   ESPALIER_ASSIGN_OR_RETURN(plan.placement, Place(model, options, workload, std::move(request)));
   plan.placement.budget = budget;
   plan.fits = TotalBytes(plan) <= plan.placement.limit_bytes();
-  Plan nothing = Plan::Dense(model->n_layer());
-  for (int b = 0; b < model->n_block(); ++b) {
-    nothing.Drop({b});
-  }
+  const Plan nothing = Plan::Nothing(model->n_layer());
   const MemorySurvey& survey = plan.placement.survey;
   plan.minimum_bytes =
       survey.base.process_bytes + PredictFootprint(survey.memory, nothing, survey.workload).peak_bytes();

@@ -72,15 +72,11 @@ TEST_F(ControllerTest, EventsTellThePredictedLossOfWhatWasDecided) {
   // Knows the loss of the plan that drops everything, and of the dense one.
   Profile profile;
   profile.n_layer = kLayers;
-  Plan nothing = Plan::Dense(kLayers);
-  for (int b = 0; b < nothing.n_block(); ++b) {
-    nothing.Drop({b});
-  }
   MeasurementSet set;
   set.n_windows = 1;
   set.tokens_scored = 4;
   const WindowLoss window[] = {{10, 10}};
-  ASSERT_TRUE(profile.ArchiveFor(set).Add(nothing, 0, window));
+  ASSERT_TRUE(profile.ArchiveFor(set).Add(Plan::Nothing(kLayers), 0, window));
   profile.primary_set = set.Key();
   const auto policy = WithPredictedLoss(std::make_unique<DataFreePolicy>(), profile);
   ASSERT_TRUE(policy.ok());

@@ -147,10 +147,7 @@ double ResidencyCycle::restore_bytes_per_second() const {
 
 Result<std::vector<ResidencyCycle>> MeasureResidency(Engine& engine, int cycles, uint64_t process_bytes) {
   const Plan all = engine.plan();
-  Plan none = all;
-  for (int b = 0; b < none.n_block(); ++b) {
-    none.Drop({b});
-  }
+  const Plan none = Plan::Nothing(all.n_layer());
   const std::vector<int32_t> token = {0};
   std::vector<ResidencyCycle> measured;
   for (int i = 0; i < cycles; ++i) {

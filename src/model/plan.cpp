@@ -29,6 +29,12 @@ Status ForEachItem(std::string_view text, Each each) {
 
 Plan Plan::Dense(int n_layer) { return Plan(n_layer); }
 
+Plan Plan::Nothing(int n_layer) {
+  Plan plan(n_layer);
+  std::fill(plan.keep_.begin(), plan.keep_.end(), 0.0);
+  return plan;
+}
+
 Result<Plan> Plan::Parse(std::string_view text, int n_layer) {
   Plan plan(n_layer);
   if (text == "dense") {

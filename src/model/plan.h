@@ -20,6 +20,8 @@ class Plan {
   Plan() = default;
   // All blocks whole.
   static Plan Dense(int n_layer);
+  // All blocks dropped.
+  static Plan Nothing(int n_layer);
 
   // Parses the text form ("a3=0 f7=0", "dense", "") for a model of n_layer layers. Separators: spaces or commas.
   // Fails on unknown or repeated blocks, and on fractions outside [0, 1].
@@ -43,6 +45,7 @@ class Plan {
   std::vector<BlockId> dropped() const;
   int kept_attention() const;
   int kept_ffn() const;
+  bool keeps_nothing() const { return kept_attention() + kept_ffn() == 0; }
 
   std::string ToText() const;
 

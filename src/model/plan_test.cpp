@@ -86,6 +86,13 @@ TEST(Plan, TextListsWhatIsNotWholeInOrderOfExecution) {
   EXPECT_EQ(plan.keep(BlockId::Ffn(9)), 0.5);
 }
 
+TEST(Plan, NothingKeepsNoBlock) {
+  EXPECT_EQ(Plan::Nothing(2), *Plan::ParseDrop("a0,f0,a1,f1", 2));
+  EXPECT_TRUE(Plan::Nothing(3).keeps_nothing());
+  EXPECT_FALSE(Plan::ParseDrop("a0,f0,a1", 2)->keeps_nothing());
+  EXPECT_TRUE(Plan::Nothing(3).whole_blocks_only());
+}
+
 TEST(Plan, EmptyTextAndDenseMeanTheSame) {
   EXPECT_TRUE(ParseOrDie("", 2).dense());
   EXPECT_TRUE(ParseOrDie(" , \n", 2).dense());

@@ -253,10 +253,7 @@ TEST(Environment, MayGoOnUntilItStops) {
 TEST(DrawTask, CoversTheRangeAndCanAlwaysBeMet) {
   const MemoryModel memory = RoundMemory(4);
   std::mt19937_64 random(3);
-  Plan nothing = Plan::Dense(4);
-  for (int b = 0; b < 8; ++b) {
-    nothing.Drop({b});
-  }
+  const Plan nothing = Plan::Nothing(4);
   double least = 100;
   double most = 0;
   for (int i = 0; i < 500; ++i) {

@@ -43,14 +43,10 @@ Task DrawTask(const MemoryModel& memory, uint64_t process_bytes, const TaskDistr
   sized->kv.capacity = task.workload.kv_cells;
   task.memory = sized.get();
   task.process_bytes = process_bytes;
-  Plan nothing = Plan::Dense(task.n_layer());
-  for (int b = 0; b < nothing.n_block(); ++b) {
-    nothing.Drop({b});
-  }
   const double share =
       distribution.least_budget + (distribution.most_budget - distribution.least_budget) * Uniform(random);
   const double dense_peak = static_cast<double>(PeakOf(task, Plan::Dense(task.n_layer())));
-  task.limit_bytes = std::max(static_cast<uint64_t>(share * dense_peak), PeakOf(task, nothing));
+  task.limit_bytes = std::max(static_cast<uint64_t>(share * dense_peak), PeakOf(task, Plan::Nothing(task.n_layer())));
   return {std::move(sized), task};
 }
 

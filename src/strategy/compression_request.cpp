@@ -8,8 +8,6 @@ namespace espalier {
 
 using Target = CompressionRequest::Target;
 
-bool KeepsNothing(const Plan& plan) { return plan.kept_attention() + plan.kept_ffn() == 0; }
-
 const char* TargetName(Target target) {
   switch (target) {
     case Target::kBytes:
@@ -49,10 +47,7 @@ void CountBytes(const RequestBytes& bytes, CompressionAnswer* answer) {
 }
 
 uint64_t LeastOf(const PlanBytes& cost, int n_layer) {
-  Plan plan = Plan::Dense(n_layer);
-  for (int b = 0; b < plan.n_block(); ++b) {
-    plan.Drop({b});
-  }
+  Plan plan = Plan::Nothing(n_layer);
   uint64_t least = kNoSuchPlan;
   for (int b = 0; b < plan.n_block(); ++b) {
     plan.Restore({b});
@@ -69,10 +64,10 @@ RequestBytes::RequestBytes(const MemoryModel& memory, const PlanBytes& file_byte
     MemoryModel sized = memory;
     sized.kv.capacity = workload->kv_cells;
     of_ = [sized, at = *workload](const Plan& plan) {
-      return KeepsNothing(plan) ? kNoSuchPlan : PredictFootprint(sized, plan, at).peak_bytes();
+      return plan.keeps_nothing() ? kNoSuchPlan : PredictFootprint(sized, plan, at).peak_bytes();
     };
   } else {
-    of_ = [file_bytes](const Plan& plan) { return KeepsNothing(plan) ? kNoSuchPlan : file_bytes(plan); };
+    of_ = [file_bytes](const Plan& plan) { return plan.keeps_nothing() ? kNoSuchPlan : file_bytes(plan); };
   }
   dense_ = of_(Plan::Dense(n_layer_));
 }

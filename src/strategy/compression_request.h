@@ -77,6 +77,5 @@ void CountBytes(const RequestBytes& bytes, CompressionAnswer* answer);
 
 // Least of `cost` over plans that keep a single block.
 uint64_t LeastOf(const PlanBytes& cost, int n_layer);
-bool KeepsNothing(const Plan& plan);
 
 }  // namespace espalier

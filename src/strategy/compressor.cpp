@@ -243,7 +243,7 @@ Plan Compressor::PlanOfPreference(const Place& place, Preference preference) con
   const StratInput input = {preference, place.kv_to_weights()};
   const auto keep = net_.Forward(std::span(&input, 1)).col(0).eval();
   Plan plan = Snap(keep);
-  if (KeepsNothing(plan)) {
+  if (plan.keeps_nothing()) {
     plan.Restore(DropOrderOf(keep).back());
   }
   return plan;
@@ -274,7 +274,7 @@ Result<CompressionAnswer> Compressor::AnswerOne(const CompressionRequest& reques
       }
       // In nanoseconds, so that it is looked for as bytes are.
       const PlanBytes nanoseconds = [&](const Plan& plan) {
-        return KeepsNothing(plan)
+        return plan.keeps_nothing()
                    ? kNoSuchPlan
                    : static_cast<uint64_t>(1e6 * std::clamp(options_.decode_ms(plan, *request.workload), 0.0, 1e9));
       };

@@ -249,7 +249,7 @@ TEST_F(CompressorTest, NoMeasuredPlanWithinALossIsSmaller) {
       ASSERT_TRUE(answer.ok());
       EXPECT_LE(answer->upper_loss, most);
       for (const ArchiveRow& row : setting_.archive->rows()) {
-        if (!KeepsNothing(row.plan) && setting_.archive->Loss(row) <= most) {
+        if (!row.plan.keeps_nothing() && setting_.archive->Loss(row) <= most) {
           EXPECT_LE(answer->bytes, workload != nullptr ? FootprintAt(row.plan, workload) : FileBytes(row.plan));
         }
       }

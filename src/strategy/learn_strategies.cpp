@@ -21,14 +21,6 @@ namespace {
 
 constexpr int kWorkloads = 6;
 
-Plan WithoutAnyBlock(int n_layer) {
-  Plan plan = Plan::Dense(n_layer);
-  for (int b = 0; b < plan.n_block(); ++b) {
-    plan.Drop({b});
-  }
-  return plan;
-}
-
 class StrategyLoop {
  public:
   StrategyLoop(PlanEvaluator* evaluator, const MemoryModel& memory, const StrategyLoopOptions& options, StratNet* net)
@@ -90,7 +82,7 @@ class StrategyLoop {
 
   // What the scale of losses, the surrogate's prior and its first fit need: no block, and every block but one.
   Status MeasureWhatIsMissing() {
-    ESPALIER_ASSIGN_OR_RETURN(report_.worst_loss, evaluator_->Measure(WithoutAnyBlock(n_layer_)));
+    ESPALIER_ASSIGN_OR_RETURN(report_.worst_loss, evaluator_->Measure(Plan::Nothing(n_layer_)));
     ESPALIER_RETURN_IF_ERROR(surrogate_.Refresh());
     if (surrogate_.get() != nullptr) {
       return Status::Ok();
@@ -160,7 +152,7 @@ class StrategyLoop {
           }
           propose(std::move(plan));
         }
-        if (options_.refine && dropped > 0 && !KeepsNothing(snapped) && refined.insert(snapped.ToText()).second) {
+        if (options_.refine && dropped > 0 && !snapped.keeps_nothing() && refined.insert(snapped.ToText()).second) {
           propose(Refine(*surrogate_.get(), bytes.of(), bytes.of()(snapped), order, snapped, /*most_steps=*/3));
         }
       }

@@ -24,7 +24,7 @@ bool Exchange(const PlanBytes& bytes, uint64_t max_bytes, std::span<const BlockI
       plan->Drop(block);
     }
   }
-  if (KeepsNothing(*plan) || bytes(*plan) > max_bytes) {
+  if (plan->keeps_nothing() || bytes(*plan) > max_bytes) {
     return false;
   }
   GiveBackUpTo(bytes, max_bytes, order, plan);
