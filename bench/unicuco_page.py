@@ -86,8 +86,9 @@ class Page:
                          "-"])
         if chain:
             more = sum(request["evaluations"] for request in chain["requests"])
+            minutes = max(r["seconds"] for r in self.report(c, "train")["rounds"] if r["greedy"]) / 60
             rows.append([f"one GSI chain for all ({len(chain['requests'])} requests in bytes)",
-                         f"{chain['shared_evaluations'] + more:.0f}", "-"])
+                         f"{chain['shared_evaluations'] + more:.0f}", f"{minutes:.1f} (as StratNet's training began)"])
         rows.append(["`table`, with the plans that StratNet measured", f"{self.training_evaluations(c)}", "-"])
         text.append(table(["64 mixed requests", "evaluations", "minutes"], rows) + "\n")
         per_request = gsi / 64
@@ -164,6 +165,13 @@ class Page:
         full = sum(r["next_bytes"] is None or r["next_bytes"] > r["limit_bytes"] for r in requests)
         return len(requests), kept, full
 
+    @staticmethod
+    def guesses_held(report):
+        """(first answers that nobody had measured, those of them that held)."""
+        first = [r["verified"] for r in report["requests"] if "verified" in r]
+        guessed = [v for v in first if v["first_upper_loss_nats"] != v["first_loss_nats"]]
+        return len(guessed), sum(v["first_held"] for v in guessed)
+
     def promises_section(self, c):
         n, kept, full = self.within_bytes(c)
         lines = [f"### {c.title}\n",
@@ -174,9 +182,14 @@ class Page:
             first = sum(v["first_loss_nats"] <= r["max_loss"] for v, r in zip(verified, report["requests"]))
             held = sum(r["measured_loss_nats"] <= r["max_loss"] for r in report["requests"])
             lines.append(f"* `max_loss`, {len(verified)} requests, stated confidence {report['confidence']}: the first answer "
-                         f"holds for {first}; after verification {held} hold, with {report['evaluations']} plans measured. "
-                         f"Margin: {report['margin_deviations']:.2f} standard deviations, from {report['margin_plans']} "
-                         f"plans near the front.")
+                         f"holds for {first}; after verification {held} hold, with {report['evaluations']} plans\n  measured: most "
+                         f"answers were measured in training.")
+        if self.done(c, "checks-guessed"):
+            report = self.report(c, "checks-guessed")
+            guessed, held = self.guesses_held(report)
+            lines.append(f"* Of StratNet's own answers to them (`--network-alone`) {guessed} had not been measured; {held} held. "
+                         f"Margin: {report['margin_deviations']:.2f} standard\n  deviations, from {report['margin_plans']} plans "
+                         f"near the front.")
         if self.done(c, "latency"):
             report = self.report(c, "latency")
             held = sum(r["verified"]["latency_held"] for r in report["requests"])
@@ -195,10 +208,13 @@ class Page:
             factor = sum(self.searched(c)) / self.ours(c)
             rows.append([f"evaluations of `gsi` for 64 requests over ours, {c.title}", f">= {LEAST_FACTOR}",
                          f"{factor:.1f}", met(factor >= LEAST_FACTOR)])
-            rows.append([f"requests after which StratNet has paid off, {c.title}", f"<= {MOST_BREAK_EVEN}",
+            rows.append([f"requests after which StratNet has paid off, in evaluations, {c.title}", f"<= {MOST_BREAK_EVEN}",
                          f"{self.break_even(c):.1f}", met(self.break_even(c) <= MOST_BREAK_EVEN)])
             alone = self.seconds_alone(c)
             if alone:
+                paid_off = self.load(c, "train")["seconds"] * len(alone) / sum(alone)
+                rows.append([f"likewise in time, beside our own search, which is exact but does not measure every candidate "
+                             f"whole, {c.title}", "", f"{paid_off:.1f}", ""])
                 gsi = 64 * sum(alone) / len(alone)
                 rows.append([f"minutes for 64 requests, ours and `gsi`, {c.title}", "less",
                              f"{self.seconds_of_ours(c) / 60:.0f} and {gsi / 60:.0f}",
@@ -215,6 +231,13 @@ class Page:
                     report["requests"])
                 rows.append([f"`max_loss` held by the first answer, {c.title}", f">= {percent(report['confidence'])}",
                              percent(share), met(share >= report["confidence"])])
+            if self.done(c, "checks-guessed"):
+                report = self.report(c, "checks-guessed")
+                guessed, held = self.guesses_held(report)
+                if guessed:
+                    rows.append([f"of them those that were guessed, `--network-alone`, {c.title}",
+                                 f">= {percent(report['confidence'])}", f"{held} of {guessed}",
+                                 met(held >= report["confidence"] * guessed)])
             if self.done(c, "64"):
                 n, kept, full = self.within_bytes(c)
                 rows.append([f"`max_bytes` and `size_ratio` kept, without room for one more block, {c.title}", "all",
@@ -283,7 +306,7 @@ published, every candidate of every round, though our search measures fewer.
         if with_quality:
             parts += ["## Quality at equal bytes\n",
                       "Loss in nats per token on test text, geometric mean over files and footprints at 1x512 and 8x512 of "
-                      "that share of the dense\nmodel's bytes (`evolution` at two of the sizes, ratios over those alone). "
+                      "that share of the dense\nmodel's bytes (`evolution` at two of\nthe sizes, ratios over those alone). "
                       "Hypervolume: of size over the dense\nmodel's bytes and ln(loss + 0.001), 0 dense and 1 without any "
                       "block.\n", *[self.quality_section(c) for c in with_quality]]
         with_promises = self.having("64")

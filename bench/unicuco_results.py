@@ -125,6 +125,7 @@ def steps_of(work, c):
         "64-chain": on("64-chain", known, in_bytes, "--method", "gsi-chain"),
         "many": lambda: answer_many(work, c),
         "checks": on("checks", own, checks(), "--verify"),
+        "checks-guessed": on("checks-guessed", own, checks(), "--verify", "--network-alone"),
         "latency": lambda: latency(work, c),
         "quality-stratnet": on("quality-stratnet", own, quality(), "--verify", test=True),
         "quality-network": on("quality-network", own, quality(), "--verify", "--network-alone", test=True),
