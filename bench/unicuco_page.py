@@ -167,10 +167,11 @@ class Page:
 
     @staticmethod
     def guesses_held(report):
-        """(first answers that nobody had measured, those of them that held)."""
+        """(plans answered first that nobody had measured, those of them that held)."""
         first = [r["verified"] for r in report["requests"] if "verified" in r]
-        guessed = [v for v in first if v["first_upper_loss_nats"] != v["first_loss_nats"]]
-        return len(guessed), sum(v["first_held"] for v in guessed)
+        guessed = {(v["first_loss_nats"], v["first_upper_loss_nats"]) for v in first
+                   if v["first_upper_loss_nats"] != v["first_loss_nats"]}
+        return len(guessed), sum(loss <= upper for loss, upper in guessed)
 
     def promises_section(self, c):
         n, kept, full = self.within_bytes(c)
@@ -187,7 +188,7 @@ class Page:
         if self.done(c, "checks-guessed"):
             report = self.report(c, "checks-guessed")
             guessed, held = self.guesses_held(report)
-            lines.append(f"* Of StratNet's own answers to them (`--network-alone`) {guessed} had not been measured; {held} held. "
+            lines.append(f"* Of StratNet's own answers to them (`--network-alone`) {guessed} plans had not been measured; {held} held. "
                          f"Margin: {report['margin_deviations']:.2f} standard\n  deviations, from {report['margin_plans']} plans "
                          f"near the front.")
         if self.done(c, "latency"):
@@ -235,7 +236,7 @@ class Page:
                 report = self.report(c, "checks-guessed")
                 guessed, held = self.guesses_held(report)
                 if guessed:
-                    rows.append([f"of them those that were guessed, `--network-alone`, {c.title}",
+                    rows.append([f"the same, plans that nobody had measured, `--network-alone`, {c.title}",
                                  f">= {percent(report['confidence'])}", f"{held} of {guessed}",
                                  met(held >= report["confidence"] * guessed)])
             if self.done(c, "64"):
@@ -265,8 +266,8 @@ class Page:
 The surrogate at the end, {report['surrogate']['plans']} plans near the front, each guessed from the others: error \
 {report['surrogate']['error']:.3f} of ln(loss), {percent(report['surrogate']['coverage_90'])}
 inside its 90 % interval, rank correlation at equal bytes {report['surrogate']['spearman']:.2f} (of added single losses \
-{report['surrogate']['spearman_additive']:.2f}). Floating-point work, bounds of candidates
-included: that of {report['work_in_whole_plans']:.0f} plans computed whole, since plans share what comes before their first difference.
+{report['surrogate']['spearman_additive']:.2f}).
+Floating-point work, bounds of candidates included: that of {report['work_in_whole_plans']:.0f} plans computed whole, since plans share what comes before their first difference.
 """
 
     def introduction(self):
@@ -285,12 +286,13 @@ bench/unicuco_results.py --work FOLDER --configurations {','.join(c.name for c i
   --calibration books-calibration.txt --test books-test.txt
 ```
 
-{machines(self.work, steps)}{remark}
+Machine: {machines(self.work, steps)}.{remark}
 
 Plans are measured on {o.rank_windows} windows of {SPLITS['calibration']}, losses of the
 quality tables on {o.test_windows} windows of {SPLITS['test']}.
-An evaluation is a plan measured on all windows, or the same share of windows of several. Searches for each request count what they would take alone, in whatever order they ran; GSI is counted as
-published, every candidate of every round, though our search measures fewer.
+An evaluation is a plan measured on all windows, or the same share of windows of several.
+Searches for each request count what they would take alone, in whatever order they ran; GSI is
+counted as published, every candidate of every round, though our search measures fewer.
 """
 
     def text(self):
@@ -306,8 +308,8 @@ published, every candidate of every round, though our search measures fewer.
         if with_quality:
             parts += ["## Quality at equal bytes\n",
                       "Loss in nats per token on test text, geometric mean over files and footprints at 1x512 and 8x512 of "
-                      "that share of the dense\nmodel's bytes (`evolution` at two of\nthe sizes, ratios over those alone). "
-                      "Hypervolume: of size over the dense\nmodel's bytes and ln(loss + 0.001), 0 dense and 1 without any "
+                      "that share of the dense\nmodel's bytes (`evolution` at two of the sizes, ratios over those alone).\n"
+                      "Hypervolume: of size over the dense model's bytes and ln(loss + 0.001), 0 dense and 1 without any "
                       "block.\n", *[self.quality_section(c) for c in with_quality]]
         with_promises = self.having("64")
         if with_promises:

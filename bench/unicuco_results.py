@@ -47,9 +47,10 @@ def quality(ratios=tuple(RATIOS)):
 
 
 def checks():
-    """What is promised with a confidence."""
-    losses = [{"id": f"loss-{i}", "max_loss": round(10 ** (-1.3 + 1.6 * i / 39), 4)} for i in range(40)]
-    return losses
+    """What is promised with a confidence: losses, from little to much of the memory being KV cache."""
+    return [{"id": f"{workload or 'file'}-{i}", "max_loss": round(10 ** (-1.3 + 1.6 * i / 39), 4),
+             **({"workload": workload} if workload else {})}
+            for workload in (None, *(f"{n}x400" for n in range(1, 39, 2))) for i in range(40)]
 
 
 def write_requests(work, configuration, name, requests):
