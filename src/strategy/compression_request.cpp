@@ -8,22 +8,6 @@ namespace espalier {
 
 using Target = CompressionRequest::Target;
 
-const char* TargetName(Target target) {
-  switch (target) {
-    case Target::kBytes:
-      return "max_bytes";
-    case Target::kSizeRatio:
-      return "size_ratio";
-    case Target::kLoss:
-      return "max_loss";
-    case Target::kLatency:
-      return "max_latency_ms";
-    case Target::kPreference:
-      return "preference";
-  }
-  return "";
-}
-
 const ArchiveRow* BestMeasured(const Archive& archive, const PlanBytes& cost, uint64_t limit) {
   const ArchiveRow* best = nullptr;
   double least = 0;

@@ -29,7 +29,22 @@ struct CompressionRequest {
 };
 
 // "max_bytes", "size_ratio", "max_loss", "max_latency_ms", "preference": as files and messages call them.
-const char* TargetName(CompressionRequest::Target target);
+// Here, so that who only reads requests needs no more than this header.
+constexpr const char* TargetName(CompressionRequest::Target target) {
+  switch (target) {
+    case CompressionRequest::Target::kBytes:
+      return "max_bytes";
+    case CompressionRequest::Target::kSizeRatio:
+      return "size_ratio";
+    case CompressionRequest::Target::kLoss:
+      return "max_loss";
+    case CompressionRequest::Target::kLatency:
+      return "max_latency_ms";
+    case CompressionRequest::Target::kPreference:
+      return "preference";
+  }
+  return "";
+}
 
 struct CompressionAnswer {
   Plan plan;
