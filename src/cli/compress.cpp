@@ -166,11 +166,9 @@ Result<std::vector<RequestLine>> ReadRequests(const CompressFlags& o) {
 class Interruptible {
  public:
   explicit Interruptible(PlanEvaluator* evaluator)
-      : evaluator_(evaluator),
-        before_(evaluator != nullptr ? evaluator->archive().CountWholeRows() : 0),
-        guard_([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop_) {
+      : evaluator_(evaluator), before_(evaluator != nullptr ? evaluator->archive().CountWholeRows() : 0) {
     if (evaluator_ != nullptr) {
-      evaluator_->StopWhen(&stop_);
+      evaluator_->StopWhen(interrupted_.get());
     }
   }
   ~Interruptible() {
@@ -186,8 +184,7 @@ class Interruptible {
  private:
   PlanEvaluator* evaluator_;
   int64_t before_;
-  std::atomic<bool> stop_ = false;
-  InterruptGuard guard_;
+  InterruptFlag interrupted_;
 };
 
 class Compression {
@@ -382,16 +379,21 @@ class Compression {
     return DecodeLatency::Measure(*engine, workload, o_.confidence);
   }
 
-  Result<std::unique_ptr<Engine>> EngineFor(const Workload& workload) const {
-    ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o_.engine.Read(workload.kv_cells));
+  // Of an engine that serves with this profile: its means are held and counted wherever it is made or measured.
+  Result<EngineOptions> ServingOptions(int64_t kv_cells) const {
+    ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o_.engine.Read(kv_cells));
     options.means = use_.means;
+    return options;
+  }
+
+  Result<std::unique_ptr<Engine>> EngineFor(const Workload& workload) const {
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, ServingOptions(workload.kv_cells));
     return Engine::Create(model_, options, Plan::Dense(model_->n_layer()));
   }
 
   // Of files and footprints.
   Status FindSizes() {
-    ESPALIER_ASSIGN_OR_RETURN(EngineOptions serving, o_.engine.Read(model_->hparams().n_ctx_train));
-    serving.means = use_.means;
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, ServingOptions(model_->hparams().n_ctx_train));
     ESPALIER_ASSIGN_OR_RETURN(memory_, MeasureMemoryModel(model_, serving));
     for (RequestInWork& work : work_) {
       if (work.failed() || !work.request().workload) {
@@ -399,8 +401,7 @@ class Compression {
       }
       const Workload& workload = *work.request().workload;
       if (memory_at_.find(workload.ToText()) == memory_at_.end()) {
-        ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o_.engine.Read(workload.kv_cells));
-        options.means = use_.means;
+        ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, ServingOptions(workload.kv_cells));
         auto memory = MeasureMemoryModel(model_, options);
         if (memory.ok()) {
           memory_at_.emplace(workload.ToText(), std::move(*memory));

@@ -27,6 +27,8 @@ class InterruptFlag {
   InterruptFlag() : guard_([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop_) {}
 
   const std::atomic<bool>* get() const { return &stop_; }
+  // As Ctrl-C would.
+  void Stop() { stop_ = true; }
 
  private:
   std::atomic<bool> stop_ = false;

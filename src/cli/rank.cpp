@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -208,11 +207,11 @@ Result<RankOptions> ReadOptions(const RankFlags& o, const Windows& windows) {
 
 Result<RankSummary> RankInterruptibly(const std::shared_ptr<const Model>& model, const Windows& windows,
                                       const RankOptions& options, const MemoryModel& memory, ProfileStore* store) {
-  std::atomic<bool> stop = false;
   RankBar bar;
   auto summary = [&] {
-    const InterruptGuard guard([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop);
-    return Rank(model, windows, memory, options, store, &stop, [&bar](const RankProgress& p) { bar.Show(p); });
+    const InterruptFlag interrupted;
+    return Rank(model, windows, memory, options, store, interrupted.get(),
+                [&bar](const RankProgress& p) { bar.Show(p); });
   }();
   bar.Finish();
   return summary;

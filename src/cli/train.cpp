@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -175,17 +174,17 @@ void PrintText(const TrainRapFlags& o, const Model& model, const std::string& pa
 
 Result<RapTrainingReport> TrainInterruptibly(const MemoryModel& memory, const RapTrainingOptions& options,
                                              ProfileStore* store, PlanEvaluator* evaluator) {
-  std::atomic<bool> stop = false;
+  const InterruptFlag interrupted;
   if (evaluator != nullptr) {
-    evaluator->StopWhen(&stop);
+    evaluator->StopWhen(interrupted.get());
   }
   ProgressBar bar("training");
-  const InterruptGuard guard([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop);
-  return TrainRap(memory, options, &store->profile(), evaluator, &stop, [&bar](const RapTrainingNews& news) {
-    constexpr uint64_t kSteps = 10000;
-    const double done = std::clamp(news.done, 0.0, 1.0);
-    bar.Update(static_cast<uint64_t>(done * kSteps), kSteps, news.detail);
-  });
+  return TrainRap(memory, options, &store->profile(), evaluator, interrupted.get(),
+                  [&bar](const RapTrainingNews& news) {
+                    constexpr uint64_t kSteps = 10000;
+                    const double done = std::clamp(news.done, 0.0, 1.0);
+                    bar.Update(static_cast<uint64_t>(done * kSteps), kSteps, news.detail);
+                  });
 }
 
 Status RunTrainRap(const TrainRapFlags& o) {

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -155,9 +154,8 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   ESPALIER_ASSIGN_OR_RETURN(const auto store, ProfileStore::Open(path, *model, &notes));
   std::for_each(notes.begin(), notes.end(), Warn);
   ESPALIER_ASSIGN_OR_RETURN(const auto evaluator, OpenTrainingEvaluator(windows, o.engine, model, store.get()));
-  std::atomic<bool> stop = false;
-  evaluator->StopWhen(&stop);
-  const InterruptGuard guard([](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &stop);
+  InterruptFlag interrupted;
+  evaluator->StopWhen(interrupted.get());
 
   StrategyLoopOptions options;
   options.evaluations = o.evaluations;
@@ -183,7 +181,9 @@ Status RunTrainStratNet(const StratNetFlags& o) {
   auto report = LearnStrategies(evaluator.get(), memory, options, &net, [&](const StrategyRound& round) {
     if (!round.greedy) {
       kept = keep();
-      stop = stop || !kept.ok();  // on a full disk nothing is learned any more
+      if (!kept.ok()) {
+        interrupted.Stop();  // on a full disk nothing is learned any more
+      }
     }
     bar.Update(static_cast<uint64_t>(std::min<int64_t>(round.evaluations, o.evaluations)),
                static_cast<uint64_t>(std::max(o.evaluations, 1)),
