@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "cli/json_value.h"
+#include "json/json_value.h"
 #include "model/quote.h"
 
 namespace espalier {

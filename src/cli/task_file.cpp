@@ -12,7 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "cli/json_value.h"
+#include "json/json_value.h"
 #include "cli/task_prompts.h"
 #include "eval/python_text.h"
 #include "model/quote.h"
