@@ -21,6 +21,7 @@ enum class ErrorCode {
   kOutOfBudget,      // the bytes asked for exceed the memory budget; nothing was changed
   kIo,               // the operating system refused a read, write or mapping
   kAborted,          // stopped on request
+  kBusy,             // no room now; the same request may succeed later
 };
 
 class [[nodiscard]] Status {
@@ -49,6 +50,7 @@ inline Status NotFound(std::string message) { return {ErrorCode::kNotFound, std:
 inline Status OutOfBudget(std::string message) { return {ErrorCode::kOutOfBudget, std::move(message)}; }
 inline Status IoError(std::string message) { return {ErrorCode::kIo, std::move(message)}; }
 inline Status Aborted(std::string message) { return {ErrorCode::kAborted, std::move(message)}; }
+inline Status Busy(std::string message) { return {ErrorCode::kBusy, std::move(message)}; }
 
 // Either a T or the Status that says why there is none.
 template <class T>

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "control/transition_text.h"
 #include "base/process_memory.h"
 #include "cli/panel.h"
 #include "cli/terminal.h"
@@ -17,15 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string ChangedBlocks(const TransitionEvent& event) {
-  std::string names;
-  for (int b = 0; b < event.plan_after.n_block(); ++b) {
-    if (event.plan_after.kept({b}) != event.plan_before.kept({b})) {
-      names += " " + BlockName({b});
-    }
-  }
-  return names;
-}
 
 // Blocks come back a few at a time; people read of it once, when all are there.
 class LoadMerger {
@@ -139,7 +131,7 @@ class PanelDisplay final : public RunDisplay {
     state_.kernel_bytes = event.after.measured_managed_bytes();
     asked_kernel_ = Clock::now();
     if (const auto told = merger_.Add(event)) {
-      state_.last_event = DescribeTransition(*told);
+      state_.last_event = DescribeAtToken(*told);
     }
   }
 
@@ -180,32 +172,8 @@ class PanelDisplay final : public RunDisplay {
 
 }  // namespace
 
-std::string DescribeTransition(const TransitionEvent& event) {
-  std::string text = fmt::format("token {}: ", event.at_token);
-  switch (event.reason) {
-    case TransitionEvent::Reason::kBudget: {
-      const bool released = event.moved.n_released > 0;
-      text += fmt::format("budget {}: ", FormatBytes(event.limit_bytes));
-      if (released) {
-        text += fmt::format("released {} blocks, {} in {:.1f} ms", event.moved.n_released,
-                            FormatBytes(event.moved.released_bytes), event.ms);
-      }
-      if (!event.pending.empty()) {
-        text += fmt::format("{}{} blocks may return", released ? "; " : "", event.pending.size());
-      } else if (!released) {
-        text += "no change";
-      }
-      break;
-    }
-    case TransitionEvent::Reason::kLoad:
-      text += fmt::format("loaded {} blocks, {} in {:.1f} ms", event.moved.n_loaded,
-                          FormatBytes(event.moved.loaded_bytes), event.ms);
-      break;
-    case TransitionEvent::Reason::kReprefill:
-      text += fmt::format("attention is back: prefilled again in {:.1f} ms", event.ms);
-      break;
-  }
-  return text;
+std::string DescribeAtToken(const TransitionEvent& event) {
+  return fmt::format("token {}: {}", event.at_token, DescribeTransition(event));
 }
 
 std::string DescribeTransitionInFull(const TransitionEvent& event) {
@@ -213,7 +181,7 @@ std::string DescribeTransitionInFull(const TransitionEvent& event) {
       event.loss && event.reason != TransitionEvent::Reason::kReprefill
           ? fmt::format("; {}{}", DescribeLoss(event.loss), event.pending.empty() ? "" : " once they are back")
           : "";
-  return fmt::format("{};{}{} managed {} -> {} (predicted {}, kernel {}){}", DescribeTransition(event),
+  return fmt::format("{};{}{} managed {} -> {} (predicted {}, kernel {}){}", DescribeAtToken(event),
                      ChangedBlocks(event), event.plan_after == event.plan_before ? "" : ";",
                      FormatBytes(event.before.managed.total()), FormatBytes(event.after.managed.total()),
                      FormatBytes(event.predicted_bytes_after), FormatBytes(event.after.measured_managed_bytes()), loss);

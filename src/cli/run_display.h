@@ -34,7 +34,7 @@ class RunDisplay : public GenerationObserver {
 };
 
 // "token 48: budget 41.2 MiB: released 2 blocks, 1.3 MiB in 0.4 ms".
-std::string DescribeTransition(const TransitionEvent& event);
+std::string DescribeAtToken(const TransitionEvent& event);
 // With the blocks, the managed bytes before and after, and the predicted loss where the policy knows one.
 std::string DescribeTransitionInFull(const TransitionEvent& event);
 

@@ -125,12 +125,94 @@ TEST_F(ControllerTest, ALimitThatCannotBeMetChangesNothing) {
   EXPECT_EQ(controller.limit_bytes(), Options().limit_bytes);
 }
 
-TEST_F(ControllerTest, AFailedLoadIsReported) {
+TEST_F(ControllerTest, AFailedLoadIsReportedAndStillToCome) {
   Controller controller(engine_, policy_, Options());
   ASSERT_TRUE(controller.SetLimit(kProcess + FakeEngine::kGlobalBytes).ok());
   ASSERT_TRUE(controller.SetLimit(kProcess + 2 * kDense).ok());
   engine_.fail_next_apply = true;
+  const std::vector<BlockId> pending = controller.pending();
   EXPECT_EQ(controller.Load().status().code(), ErrorCode::kIo);
+  EXPECT_EQ(controller.pending(), pending);
+  engine_.fail_next_apply = false;
+  while (controller.loading()) {
+    ASSERT_TRUE(controller.Load().ok());
+  }
+  EXPECT_TRUE(engine_.plan().dense());
+}
+
+TEST_F(ControllerTest, ALargerWorkloadTakesBlocksUnderTheSameLimit) {
+  Controller controller(engine_, policy_, Options());
+  const uint64_t limit = kProcess + kDense + kLayers * 2 * 20;  // room for 20 cells
+  const auto fits = controller.Retarget(limit, Workload::Uniform(1, 20));
+  ASSERT_TRUE(fits.ok());
+  EXPECT_FALSE(fits->has_value()) << "no block leaves, so there is nothing to tell";
+  EXPECT_TRUE(engine_.applied.empty());
+  EXPECT_EQ(controller.limit_bytes(), limit);
+  EXPECT_EQ(controller.workload(), Workload::Uniform(1, 20));
+
+  const Workload larger = Workload::Uniform(2, 30);
+  const auto event = controller.Retarget(limit, larger);
+  ASSERT_TRUE(event.ok() && event->has_value());
+  EXPECT_EQ((*event)->reason, TransitionEvent::Reason::kWorkload);
+  EXPECT_GT((*event)->moved.n_released, 0);
+  EXPECT_LE(kProcess + PredictFootprint(engine_.memory_model(), engine_.plan(), larger).peak_bytes(), limit);
+
+  const auto back = controller.Retarget(limit, Workload::Uniform(1, 20));
+  ASSERT_TRUE(back.ok());
+  EXPECT_FALSE(back->has_value()) << "Load tells of it";
+  ASSERT_TRUE(controller.loading());
+  while (controller.loading()) {
+    ASSERT_TRUE(controller.Load().ok());
+  }
+  EXPECT_TRUE(engine_.plan().dense());
+}
+
+TEST_F(ControllerTest, ANewLimitIsTheReasonWhateverTheWorkload) {
+  Controller controller(engine_, policy_, Options());
+  const auto event = controller.Retarget(kProcess + kDense - 9000, Workload::Uniform(1, 20));
+  ASSERT_TRUE(event.ok() && event->has_value());
+  EXPECT_EQ((*event)->reason, TransitionEvent::Reason::kBudget);
+  EXPECT_EQ((*event)->limit_bytes, kProcess + kDense - 9000);
+}
+
+TEST_F(ControllerTest, AskingWhatWouldBeDecidedChangesNothing) {
+  Controller controller(engine_, policy_, Options());
+  const uint64_t limit = kProcess + kDense - 9000;
+  const auto decision = controller.Decide(limit, Workload::Uniform(1, 20));
+  ASSERT_TRUE(decision.ok());
+  EXPECT_TRUE(engine_.applied.empty());
+  EXPECT_EQ(controller.limit_bytes(), Options().limit_bytes);
+  EXPECT_EQ(controller.workload(), Options().workload);
+  ASSERT_TRUE(controller.Retarget(limit, Workload::Uniform(1, 20)).ok());
+  EXPECT_EQ(engine_.plan(), decision->plan) << "and it is what is done";
+  EXPECT_EQ(controller.Decide(kProcess, Workload::Uniform(1, 1)).status().code(), ErrorCode::kOutOfBudget);
+}
+
+TEST_F(ControllerTest, ARetargetThatCannotBeMetChangesNothing) {
+  Controller controller(engine_, policy_, Options());
+  EXPECT_EQ(controller.Retarget(kProcess, Workload::Uniform(1, 20)).status().code(), ErrorCode::kOutOfBudget);
+  EXPECT_TRUE(engine_.applied.empty());
+  EXPECT_EQ(controller.limit_bytes(), Options().limit_bytes);
+  EXPECT_EQ(controller.workload(), Options().workload);
+}
+
+TEST_F(ControllerTest, EverythingCanBeDroppedWhateverThePolicySays) {
+  Controller controller(engine_, policy_, Options());
+  ASSERT_TRUE(controller.SetLimit(kProcess + kDense - 9000).ok());
+  ASSERT_TRUE(controller.SetLimit(kProcess + 2 * kDense).ok());
+  ASSERT_TRUE(controller.loading());
+  const auto event = controller.DropEverything(1);
+  ASSERT_TRUE(event.ok() && event->has_value());
+  EXPECT_TRUE(engine_.plan().keeps_nothing());
+  EXPECT_FALSE(controller.loading());
+  EXPECT_FALSE(controller.loss());
+  EXPECT_EQ(controller.limit_bytes(), 1u);
+  EXPECT_EQ((*event)->after.managed.total(), FakeEngine::kGlobalBytes);
+  const auto again = controller.DropEverything(1);
+  ASSERT_TRUE(again.ok());
+  EXPECT_FALSE(again->has_value());
+  ASSERT_TRUE(controller.SetLimit(kProcess + 2 * kDense).ok());
+  EXPECT_EQ(controller.pending().size(), 2u * kLayers) << "and all of it comes back";
 }
 
 }  // namespace

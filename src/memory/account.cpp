@@ -1,6 +1,7 @@
 #include "memory/account.h"
 
 #include <limits>
+#include <vector>
 
 #include "base/process_memory.h"
 
@@ -17,14 +18,26 @@ Result<MemoryAccount> TakeMemoryAccount(const Engine& engine, uint64_t process_b
   return account;
 }
 
-Footprint PredictNow(const Engine& engine, SequenceId sequence) {
-  const Workload now = Workload::Uniform(1, engine.used_cells());
-  Footprint footprint = PredictFootprint(engine.memory_model(), engine.plan(), now);
+Footprint PredictNow(const Engine& engine, std::span<const SequenceId> sequences) {
+  const int64_t used = engine.used_cells();
+  Footprint footprint = PredictFootprint(engine.memory_model(), engine.plan(), Workload::Uniform(1, used));
   footprint.staging_bytes = 0;
+  std::vector<int64_t> without_rows(static_cast<size_t>(engine.plan().n_block()));  // cells, per block
+  for (const SequenceId sequence : sequences) {
+    for (const BlockId block : engine.SkippedBlocks(sequence)) {
+      without_rows[static_cast<size_t>(block.index)] += engine.SequenceLength(sequence);
+    }
+  }
   const KvGeometry& kv = engine.memory_model().kv;
-  const uint64_t without_rows = KvBytes(kv, engine.used_cells()) - KvBytes(kv, 0);
-  footprint.kv_bytes -= static_cast<uint64_t>(engine.SkippedBlocks(sequence).size()) * without_rows;
+  for (const int64_t cells : without_rows) {
+    footprint.kv_bytes -= KvBytes(kv, used) - KvBytes(kv, used - cells);
+  }
   return footprint;
+}
+
+Footprint PredictNow(const Engine& engine) {
+  constexpr SequenceId kOnly = 0;
+  return PredictNow(engine, {&kOnly, 1});
 }
 
 double PredictionError(uint64_t predicted_bytes, uint64_t measured_bytes) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/status.h"
 #include "model/footprint.h"
@@ -30,9 +31,11 @@ struct MemoryAccount {
 // The account as of now. Costs a walk over the process's mappings (about 1 ms): for transitions, not for every token.
 Result<MemoryAccount> TakeMemoryAccount(const Engine& engine, uint64_t process_bytes);
 
-// What `engine` should hold at rest with its plan and the cells it uses now. `sequence` is the only one there is:
-// attention blocks that it has to skip hold no rows of it.
-Footprint PredictNow(const Engine& engine, SequenceId sequence = 0);
+// What `engine` should hold at rest with its plan and the cells it uses now. `sequences` are those that hold cells:
+// attention blocks that one of them has to skip hold no rows of it.
+Footprint PredictNow(const Engine& engine, std::span<const SequenceId> sequences);
+// Of sequence 0, the only one there is.
+Footprint PredictNow(const Engine& engine);
 
 // (measured - predicted) / predicted; 0 where both are 0.
 double PredictionError(uint64_t predicted_bytes, uint64_t measured_bytes);
