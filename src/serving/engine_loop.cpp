@@ -1,0 +1,798 @@
+#include "serving/engine_loop.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "base/check.h"
+#include "serving/batch_plan.h"
+#include "serving/finished_sequences.h"
+#include "serving/memory_keeper.h"
+#include "serving/prefill_pace.h"
+#include "serving/token_scores.h"
+#include "serving/waiting_queue.h"
+#include "serving/work.h"
+
+namespace espalier {
+namespace {
+
+using Time = LoopClock::Time;
+
+double MillisecondsBetween(Time from, Time to) { return std::chrono::duration<double, std::milli>(to - from).count(); }
+double SecondsBetween(Time from, Time to) { return std::chrono::duration<double>(to - from).count(); }
+
+// Taking a finished sequence over for less is not worth losing it for others.
+constexpr int64_t kLeastCommonTokens = 8;
+
+class EngineLoopImpl final : public EngineLoop, private KvTenants {
+ public:
+  EngineLoopImpl(const Parts& parts, const LoopOptions& options)
+      : engine_(*parts.engine),
+        tokenizer_(*parts.tokenizer),
+        policy_name_(parts.policy->name()),
+        observer_(parts.observer),
+        clock_(parts.clock != nullptr ? *parts.clock : real_clock_),
+        options_(options),
+        began_(clock_.Now()),
+        n_vocab_(tokenizer_.n_vocab()),
+        request_cells_(options.request_cells > 0 ? std::min(options.request_cells, engine_.capacity_cells())
+                                                 : engine_.capacity_cells()),
+        pace_(options.prefill_ms, options.batch_tokens),
+        keeper_({.engine = parts.engine,
+                 .policy = parts.policy,
+                 .process_bytes = parts.process_bytes,
+                 .limit = parts.limit,
+                 .events = &events_,
+                 .observer = parts.observer,
+                 .tenants = this},
+                options, began_) {
+    ESPALIER_CHECK(options.max_running > 0 && options.batch_tokens >= options.max_running);
+    Publish(began_);
+  }
+
+  ~EngineLoopImpl() override {
+    Receive();
+    EndAll(FinishReason::kShutdown);
+    while (Trim()) {  // the engine may outlive this loop
+    }
+  }
+
+  Result<RequestId> Submit(LoopRequest request) override;
+  void Cancel(RequestId id) override;
+  void Wake() override;
+  Result<bool> Step() override;
+  Status Run() override;
+  void Stop(Time deadline) override;
+  LoopSnapshot snapshot() const override {
+    const std::lock_guard lock(mutex_);
+    LoopSnapshot snapshot = snapshot_;
+    snapshot.refused = refused_;
+    return snapshot;
+  }
+  EventLog& events() override { return events_; }
+  const LoopOptions& options() const override { return options_; }
+
+ private:
+  // What other threads asked for.
+  struct Inbox {
+    std::vector<std::unique_ptr<Work>> submitted;
+    std::vector<RequestId> cancelled;
+    bool look = false;
+  };
+  struct Share {
+    Work* work;
+    int64_t tokens;
+  };
+  struct Sampled {
+    Work* work;
+    TokenScores scores;
+    Status status;
+  };
+  struct Counters {
+    int64_t prompt_tokens = 0, cached_prompt_tokens = 0, generated_tokens = 0;
+    int64_t completed = 0, cancelled = 0, failed = 0, preemptions = 0, steps = 0;
+  };
+
+  // --- KvTenants
+  Workload InFlight() const override;
+  int64_t finished_cells() const override { return finished_.cells(); }
+  bool Trim() override;
+  bool Preempt() override;
+  std::vector<SequenceId> Sequences() const override;
+
+  Status CheckSize(const LoopRequest& request) const;
+  // Messages of other threads. True if somebody wants the limit looked at.
+  bool Receive();
+  void CancelWork(RequestId id);
+  void Admit(Time now);
+  bool Admissible(const Work& work) const;
+  void Begin(std::unique_ptr<Work> work, Time now);
+  void ForgetFinishedOfOtherPlans();
+  void ReprefillWherePays(Time now);
+  std::vector<Share> Shares() const;
+  // Runs the shares, and samples; fails as the engine does.
+  Status Compute(const std::vector<Share>& shares, std::vector<Sampled>& sampled);
+  void TakeRow(const Share& share, int64_t row_in_share, std::span<const float> logits, std::vector<Sampled>& sampled);
+  void Deliver(const std::vector<Share>& shares, std::vector<Sampled>& sampled, Time now);
+  void DeliverToken(Sampled& sampled, Time now);
+  void GiveUpKv(Work& work);
+  void Place(Work& work);
+  void EndWork(Work* work, FinishReason reason, Status status, Time now);
+  void Finish(std::unique_ptr<Work> work, FinishReason reason, Status status, Time now);
+  void EndAll(FinishReason reason);
+  void Publish(Time now);
+  void PublishIfDue(Time now);
+  bool Draining(bool idle) const;
+  bool LoadBlocks(Time now);
+  void RunBatch(const std::vector<Share>& shares);
+  void TellQueue();
+  void Sleep();
+
+  const LoopClock real_clock_;
+  Engine& engine_;
+  const Tokenizer& tokenizer_;
+  const std::string policy_name_;
+  LoopObserver* observer_;
+  const LoopClock& clock_;
+  const LoopOptions options_;
+  const Time began_;
+  const int32_t n_vocab_;
+  const int64_t request_cells_;  // of one request at most, whatever the limit
+  EventLog events_;
+
+  // The loop's thread alone.
+  WaitingQueue waiting_;
+  std::vector<std::unique_ptr<Work>> running_;  // in the order of submission: the youngest last
+  FinishedSequences finished_;
+  int64_t finished_epoch_ = 0;  // of the plan under which finished_ were computed
+  SequenceId next_sequence_ = 0;
+  PrefillPace pace_;
+  MemoryKeeper keeper_;
+  bool was_loading_ = false;
+  Counters counters_;
+  Time published_;
+  std::deque<std::pair<Time, int64_t>> speed_;  // generated tokens so far, of the last seconds
+
+  mutable std::mutex mutex_;  // guards everything below
+  std::condition_variable wake_;
+  Inbox inbox_;
+  RequestId last_id_ = 0;
+  int in_queue_ = 0;  // waiting, and submitted but not received yet
+  int64_t queue_cells_ = 0;
+  int64_t refused_ = 0;
+  bool stopping_ = false;
+  Time stop_deadline_;
+  LoopSnapshot snapshot_;
+};
+
+// --- from other threads
+
+Status EngineLoopImpl::CheckSize(const LoopRequest& request) const {
+  const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  if (prompt_tokens > request_cells_ || request.max_tokens > request_cells_ ||
+      Work::CellsOf(prompt_tokens, request.max_tokens) > request_cells_) {
+    return InvalidArgument(fmt::format("prompt of {} tokens and {} to generate: the context holds {}", prompt_tokens,
+                                       request.max_tokens, request_cells_));
+  }
+  // In a batch it would make the engine refuse everybody else's tokens, too.
+  const auto unknown = std::find_if(request.prompt.begin(), request.prompt.end(),
+                                    [&](int32_t token) { return token < 0 || token >= n_vocab_; });
+  if (unknown != request.prompt.end()) {
+    return InvalidArgument(fmt::format("token {} of the prompt is {}: expected 0 to {}",
+                                       unknown - request.prompt.begin(), *unknown, n_vocab_ - 1));
+  }
+  const int64_t cells = Work::CellsOf(prompt_tokens, request.max_tokens);
+  const std::lock_guard lock(mutex_);
+  if (cells > snapshot_.largest_request_cells) {
+    return OutOfBudget(fmt::format(
+        "prompt of {} tokens and {} to generate need {} KV cells: the memory budget of {} bytes has room "
+        "for {}",
+        prompt_tokens, request.max_tokens, cells, snapshot_.planned_bytes, snapshot_.largest_request_cells));
+  }
+  return Status::Ok();
+}
+
+Result<RequestId> EngineLoopImpl::Submit(LoopRequest request) {
+  ESPALIER_CHECK(!request.prompt.empty() && request.max_tokens >= 0 && request.listener != nullptr);
+  ESPALIER_CHECK(request.max_tokens == 0 || request.sampler != nullptr);
+  Status status = CheckSize(request);
+  auto work = std::make_unique<Work>();
+  work->prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  work->tokens = std::move(request.prompt);
+  work->request = std::move(request);
+  work->submitted = clock_.Now();
+
+  const std::lock_guard lock(mutex_);
+  if (status.ok() && stopping_) {
+    status = Busy("the server is shutting down");
+  } else if (status.ok()) {
+    status = CheckQueueBounds({.requests = options_.max_waiting, .cells = options_.max_waiting_cells}, in_queue_,
+                              queue_cells_, work->cells());
+  }
+  if (!status.ok()) {
+    ++refused_;
+    return status;
+  }
+  work->id = ++last_id_;
+  ++in_queue_;
+  queue_cells_ += work->cells();
+  inbox_.submitted.push_back(std::move(work));
+  wake_.notify_one();
+  return last_id_;
+}
+
+void EngineLoopImpl::Cancel(RequestId id) {
+  const std::lock_guard lock(mutex_);
+  inbox_.cancelled.push_back(id);
+  wake_.notify_one();
+}
+
+void EngineLoopImpl::Wake() {
+  const std::lock_guard lock(mutex_);
+  inbox_.look = true;
+  wake_.notify_one();
+}
+
+void EngineLoopImpl::Stop(Time deadline) {
+  const std::lock_guard lock(mutex_);
+  stop_deadline_ = stopping_ ? std::min(stop_deadline_, deadline) : deadline;
+  stopping_ = true;
+  wake_.notify_one();
+}
+
+// --- what holds KV
+
+Workload EngineLoopImpl::InFlight() const {
+  Workload workload = {0, 0, 0};
+  for (const auto& work : running_) {
+    workload.kv_cells += work->cells();
+    workload.longest_sequence = std::max(workload.longest_sequence, work->cells());
+  }
+  workload.n_sequences = static_cast<int>(running_.size());
+  return workload;
+}
+
+bool EngineLoopImpl::Trim() {
+  const auto sequence = finished_.TakeOldest();
+  if (!sequence) {
+    return false;
+  }
+  engine_.RemoveSequence(*sequence);
+  return true;
+}
+
+void EngineLoopImpl::GiveUpKv(Work& work) {
+  if (work.sequence >= 0) {
+    engine_.RemoveSequence(work.sequence);
+  }
+  work.sequence = -1;
+  work.computed = 0;
+}
+
+// Gives the work a sequence: a finished one that begins alike, or an empty one.
+void EngineLoopImpl::Place(Work& work) {
+  work.plan_epoch = keeper_.plan_epoch();
+  work.taken_tokens = 0;
+  if (work.request.cache_prompt && !work.request.prompt_scores && finished_epoch_ == keeper_.plan_epoch()) {
+    // The last token is computed in any case: the next one comes out of it.
+    const std::span<const int32_t> beginning(work.tokens.data(), work.tokens.size() - 1);
+    if (const auto match = finished_.Take(beginning, kLeastCommonTokens)) {
+      engine_.TruncateSequence(match->sequence, match->common_tokens);
+      work.sequence = match->sequence;
+      work.computed = work.taken_tokens = match->common_tokens;
+    }
+  }
+  if (work.sequence < 0) {
+    work.sequence = next_sequence_++;
+  }
+  if (work.generated() == 0) {
+    work.cached_tokens = work.taken_tokens;
+  }
+}
+
+bool EngineLoopImpl::Preempt() {
+  if (running_.empty()) {
+    return false;
+  }
+  std::unique_ptr<Work> work = std::move(running_.back());
+  running_.pop_back();
+  GiveUpKv(*work);
+  ++work->preemptions;
+  ++counters_.preemptions;
+  waiting_.Return(std::move(work));
+  return true;
+}
+
+std::vector<SequenceId> EngineLoopImpl::Sequences() const {
+  std::vector<SequenceId> sequences = finished_.sequences();
+  for (const auto& work : running_) {
+    sequences.push_back(work->sequence);
+  }
+  return sequences;
+}
+
+// --- one step
+
+bool EngineLoopImpl::Receive() {
+  Inbox inbox;
+  {
+    const std::lock_guard lock(mutex_);
+    std::swap(inbox, inbox_);
+  }
+  for (auto& work : inbox.submitted) {
+    waiting_.PushBack(std::move(work));
+  }
+  for (const RequestId id : inbox.cancelled) {
+    CancelWork(id);
+  }
+  return inbox.look;
+}
+
+void EngineLoopImpl::CancelWork(RequestId id) {
+  const Time now = clock_.Now();
+  if (std::unique_ptr<Work> work = waiting_.Remove(id)) {
+    Finish(std::move(work), FinishReason::kCancelled, Status::Ok(), now);
+    return;
+  }
+  const auto found = std::find_if(running_.begin(), running_.end(), [&](const auto& work) { return work->id == id; });
+  if (found != running_.end()) {
+    EndWork(found->get(), FinishReason::kCancelled, Status::Ok(), now);
+  }
+}
+
+bool EngineLoopImpl::Admissible(const Work& work) const {
+  Workload workload = InFlight();
+  ++workload.n_sequences;
+  workload.kv_cells += work.cells();
+  workload.longest_sequence = std::max(workload.longest_sequence, work.cells());
+  return workload.kv_cells <= engine_.capacity_cells() && keeper_.CanServe(workload);
+}
+
+// First come, first served: who does not fit yet holds up those behind, or it might wait for ever. Except one that the
+// present limit has no room for even alone, which must wait for another limit.
+void EngineLoopImpl::Admit(Time now) {
+  std::vector<std::unique_ptr<Work>> too_large;
+  while (!waiting_.empty() && running_.size() < static_cast<size_t>(options_.max_running)) {
+    if (waiting_.front().cells() > keeper_.largest_request_cells()) {
+      too_large.push_back(waiting_.PopFront());
+      continue;
+    }
+    if (!Admissible(waiting_.front())) {
+      break;
+    }
+    Begin(waiting_.PopFront(), now);
+  }
+  for (auto& work : too_large) {
+    waiting_.Return(std::move(work));
+  }
+}
+
+void EngineLoopImpl::Begin(std::unique_ptr<Work> work, Time now) {
+  if (work->started == Time()) {
+    work->started = now;
+    work->transitions_at_start = keeper_.transitions();
+    if (work->request.sampler != nullptr) {
+      work->request.sampler->AcceptPrompt(work->tokens);
+    }
+  }
+  Place(*work);
+  // One that waited for a larger limit is older than some that did not have to: it is not the first to give way.
+  const auto younger = std::find_if(running_.begin(), running_.end(), [&](const auto& w) { return w->id > work->id; });
+  running_.insert(younger, std::move(work));
+}
+
+// After a change of plan nobody goes on in what was computed under another one, unless he computed it himself.
+void EngineLoopImpl::ForgetFinishedOfOtherPlans() {
+  if (finished_epoch_ == keeper_.plan_epoch()) {
+    return;
+  }
+  finished_epoch_ = keeper_.plan_epoch();
+  while (Trim()) {
+  }
+  for (const auto& work : running_) {
+    if (work->taken_tokens == work->computed) {
+      GiveUpKv(*work);
+      Place(*work);
+    }
+  }
+}
+
+// Attention blocks came back, and running sequences have no rows there.
+void EngineLoopImpl::ReprefillWherePays(Time now) {
+  for (const auto& work : running_) {
+    const int64_t to_come = work->request.max_tokens - work->generated();
+    const bool pays = static_cast<double>(work->computed) <= options_.reprefill_ratio * static_cast<double>(to_come);
+    if (work->computed == 0 || !pays || engine_.SkippedBlocks(work->sequence).empty()) {
+      continue;
+    }
+    ServingEvent event = keeper_.Event(ServingEvent::Kind::kReprefill, now);
+    event.text = fmt::format("request {}: {} tokens are computed again, to use attention blocks that came back",
+                             work->id, work->computed);
+    events_.Add(std::move(event));
+    GiveUpKv(*work);
+    Place(*work);
+  }
+}
+
+std::vector<EngineLoopImpl::Share> EngineLoopImpl::Shares() const {
+  std::vector<BatchDemand> demands;
+  for (const auto& work : running_) {
+    demands.push_back({.tokens = work->to_compute(), .decoding = work->decoding()});
+  }
+  const std::vector<int64_t> tokens = PlanBatch(demands, pace_.tokens(), options_.batch_tokens);
+  std::vector<Share> shares;
+  for (const bool decoding : {true, false}) {  // whoever is waiting for one token does not share a graph with prompts
+    for (size_t i = 0; i < running_.size(); ++i) {
+      if (tokens[i] > 0 && demands[i].decoding == decoding) {
+        shares.push_back({running_[i].get(), tokens[i]});
+      }
+    }
+  }
+  return shares;
+}
+
+void EngineLoopImpl::TakeRow(const Share& share, int64_t row_in_share, std::span<const float> logits,
+                             std::vector<Sampled>& sampled) {
+  Work& work = *share.work;
+  const int64_t position = work.computed + row_in_share;  // the row tells of the token behind this one
+  const LoopRequest& request = work.request;
+  if (request.prompt_scores && position + 1 < work.prompt_tokens) {
+    work.scores.push_back(
+        ScoreToken(logits, work.tokens[static_cast<size_t>(position + 1)], std::max(request.n_top, 0)));
+    ++work.scores_told;
+    return;
+  }
+  if (request.max_tokens == 0) {
+    return;
+  }
+  const int32_t token = request.sampler->Sample(logits);
+  Sampled result = {&work, {}, request.sampler->Accept(token)};
+  if (request.n_top >= 0) {
+    result.scores = ScoreToken(logits, token, request.n_top);
+  } else {
+    result.scores.chosen.token = token;
+  }
+  sampled.push_back(std::move(result));
+}
+
+Status EngineLoopImpl::Compute(const std::vector<Share>& shares, std::vector<Sampled>& sampled) {
+  std::vector<BatchToken> batch;
+  std::vector<std::pair<size_t, int64_t>> rows;  // share, and which of its tokens
+  for (size_t s = 0; s < shares.size(); ++s) {
+    const Work& work = *shares[s].work;
+    for (int64_t i = 0; i < shares[s].tokens; ++i) {
+      const int64_t position = work.computed + i;
+      const bool last = position + 1 == static_cast<int64_t>(work.tokens.size());
+      const bool wanted =
+          (last && work.request.max_tokens > 0) ||
+          (work.request.prompt_scores && position + 1 < work.prompt_tokens && position >= work.scores_told);
+      batch.push_back({work.tokens[static_cast<size_t>(position)], work.sequence, wanted});
+      if (wanted) {
+        rows.emplace_back(s, i);
+      }
+    }
+  }
+  return engine_.Decode(batch, [&](int64_t row, std::span<const float> logits) {
+    const auto& [share, i] = rows[static_cast<size_t>(row)];
+    TakeRow(shares[share], i, logits, sampled);
+  });
+}
+
+void EngineLoopImpl::DeliverToken(Sampled& sampled, Time now) {
+  Work& work = *sampled.work;
+  if (!sampled.status.ok()) {
+    EndWork(&work, FinishReason::kFailed, sampled.status, now);
+    return;
+  }
+  const int32_t token = sampled.scores.chosen.token;
+  if (tokenizer_.is_end_of_generation(token)) {
+    EndWork(&work, FinishReason::kEndOfText, Status::Ok(), now);
+    return;
+  }
+  if (work.generated() == 0) {
+    work.first_token = now;
+    if (observer_ != nullptr) {
+      observer_->OnFirstToken(SecondsBetween(work.submitted, now));
+    }
+  } else if (observer_ != nullptr) {
+    observer_->OnInterToken(SecondsBetween(work.last_token, now));
+  }
+  work.last_token = now;
+  work.tokens.push_back(token);
+  ++counters_.generated_tokens;
+  work.request.listener->OnToken(sampled.scores);
+  if (work.generated() >= work.request.max_tokens) {
+    EndWork(&work, FinishReason::kLength, Status::Ok(), now);
+  }
+}
+
+void EngineLoopImpl::Deliver(const std::vector<Share>& shares, std::vector<Sampled>& sampled, Time now) {
+  std::vector<Work*> done;  // prompts of requests that want no answer
+  for (const Share& share : shares) {
+    Work& work = *share.work;
+    const bool in_prompt = work.computed < work.prompt_tokens;
+    work.computed += share.tokens;
+    if (in_prompt && work.generated() == 0) {
+      work.request.listener->OnPrefill(std::min(work.computed, work.prompt_tokens), work.prompt_tokens);
+    }
+    if (work.generated() == 0 && work.computed >= work.prompt_tokens) {
+      counters_.prompt_tokens += work.prompt_tokens;
+      counters_.cached_prompt_tokens += work.cached_tokens;
+      if (work.request.prompt_scores) {
+        work.request.listener->OnPromptScores(std::exchange(work.scores, {}));
+      }
+      if (work.request.max_tokens == 0) {
+        work.first_token = work.last_token = now;
+        done.push_back(&work);
+      }
+    }
+  }
+  for (Sampled& one : sampled) {
+    DeliverToken(one, now);
+  }
+  for (Work* work : done) {
+    EndWork(work, FinishReason::kLength, Status::Ok(), now);
+  }
+}
+
+// Blocks come back, and when the last of them has, those who gain by it are computed again.
+bool EngineLoopImpl::LoadBlocks(Time now) {
+  if (keeper_.loading(now)) {
+    keeper_.Load(now);
+    was_loading_ = true;
+    return true;
+  }
+  if (std::exchange(was_loading_, false)) {
+    ReprefillWherePays(now);
+  }
+  return false;
+}
+
+void EngineLoopImpl::RunBatch(const std::vector<Share>& shares) {
+  const Time start = clock_.Now();
+  ++counters_.steps;
+  std::vector<Sampled> sampled;
+  const Status status = Compute(shares, sampled);
+  const Time now = clock_.Now();
+  if (!status.ok()) {
+    for (const Share& share : shares) {
+      EndWork(share.work, FinishReason::kFailed, status, now);
+    }
+    return;
+  }
+  int64_t prompt = 0;
+  int64_t all = 0;
+  for (const Share& share : shares) {
+    prompt += share.work->decoding() ? 0 : share.tokens;
+    all += share.tokens;
+  }
+  pace_.Observe(prompt, all - prompt, MillisecondsBetween(start, now));
+  Deliver(shares, sampled, now);
+}
+
+Result<bool> EngineLoopImpl::Step() {
+  const bool look = Receive();
+  const Time start = clock_.Now();
+  keeper_.Tend(start, look);
+  ForgetFinishedOfOtherPlans();
+  Admit(start);
+  keeper_.MakeRoom(start);
+  const bool loaded = LoadBlocks(start);
+  ForgetFinishedOfOtherPlans();
+  if (finished_.cells() > 0) {
+    keeper_.TrimToFit();
+  }
+  // Of what a plan is made of, too little is resident to answer with until the last of it has come.
+  const std::vector<Share> shares = keeper_.incomplete() ? std::vector<Share>() : Shares();
+  if (!shares.empty()) {
+    RunBatch(shares);
+  }
+  const Time now = clock_.Now();
+  keeper_.Watch(now, MillisecondsBetween(start, now));
+  TellQueue();
+  PublishIfDue(now);
+  return loaded || !shares.empty();
+}
+
+Status EngineLoopImpl::Run() {
+  while (true) {
+    const bool idle = running_.empty() && waiting_.empty();
+    if (Draining(idle)) {
+      break;
+    }
+    ESPALIER_ASSIGN_OR_RETURN(const bool worked, Step());
+    if (!worked) {
+      Publish(clock_.Now());
+      Sleep();
+    }
+  }
+  Receive();
+  EndAll(FinishReason::kShutdown);
+  Publish(clock_.Now());
+  return Status::Ok();
+}
+
+// Stopped, and nothing is left to do, or no time to do it.
+bool EngineLoopImpl::Draining(bool idle) const {
+  const std::lock_guard lock(mutex_);
+  return stopping_ && ((idle && inbox_.submitted.empty()) || clock_.Now() >= stop_deadline_);
+}
+
+void EngineLoopImpl::Sleep() {
+  std::unique_lock lock(mutex_);
+  const bool stopping = stopping_;
+  wake_.wait_for(lock, std::chrono::duration<double, std::milli>(options_.tick_ms), [&] {
+    return !inbox_.submitted.empty() || !inbox_.cancelled.empty() || inbox_.look || stopping_ != stopping;
+  });
+}
+
+// --- ends
+
+void EngineLoopImpl::EndWork(Work* work, FinishReason reason, Status status, Time now) {
+  const auto found = std::find_if(running_.begin(), running_.end(), [&](const auto& w) { return w.get() == work; });
+  ESPALIER_CHECK(found != running_.end());
+  std::unique_ptr<Work> owned = std::move(*found);
+  running_.erase(found);
+  Finish(std::move(owned), reason, std::move(status), now);
+}
+
+void EngineLoopImpl::Finish(std::unique_ptr<Work> work, FinishReason reason, Status status, Time now) {
+  const bool ended_well = reason == FinishReason::kEndOfText || reason == FinishReason::kLength;
+  (ended_well ? counters_.completed : reason == FinishReason::kCancelled ? counters_.cancelled : counters_.failed) += 1;
+  const int64_t generated = work->generated();
+  if (work->sequence >= 0) {
+    // A cancelled answer is as good a beginning as another.
+    const bool keep = reason != FinishReason::kFailed && options_.cache_prompts && work->computed > 0 &&
+                      work->plan_epoch == keeper_.plan_epoch();
+    if (keep) {
+      work->tokens.resize(static_cast<size_t>(work->computed));
+      finished_.Add(work->sequence, work->tokens);
+    } else {
+      engine_.RemoveSequence(work->sequence);
+    }
+  }
+  RequestEnd end;
+  end.reason = reason;
+  end.status = std::move(status);
+  end.prompt_tokens = work->prompt_tokens;
+  end.cached_tokens = work->cached_tokens;
+  end.generated_tokens = generated;
+  end.preemptions = work->preemptions;
+  const bool started = work->started != Time();
+  const bool answered = work->first_token != Time();
+  end.queue_ms = MillisecondsBetween(work->submitted, started ? work->started : now);
+  end.prefill_ms = started ? MillisecondsBetween(work->started, answered ? work->first_token : now) : 0;
+  end.decode_ms = answered ? MillisecondsBetween(work->first_token, work->last_token) : 0;
+  end.plan_text = engine_.plan().ToText();
+  end.loss = keeper_.controller().loss();
+  end.plan_changes = started ? static_cast<int>(keeper_.transitions() - work->transitions_at_start) : 0;
+  if (observer_ != nullptr) {
+    observer_->OnRequestEnd(end);
+  }
+  work->request.listener->OnEnd(end);
+}
+
+void EngineLoopImpl::EndAll(FinishReason reason) {
+  const Time now = clock_.Now();
+  while (!running_.empty()) {
+    EndWork(running_.back().get(), reason, Status::Ok(), now);
+  }
+  while (!waiting_.empty()) {
+    Finish(waiting_.PopFront(), reason, Status::Ok(), now);
+  }
+}
+
+// --- what is told
+
+// How full the queue is, for Submit.
+void EngineLoopImpl::TellQueue() {
+  const std::lock_guard lock(mutex_);
+  in_queue_ = static_cast<int>(waiting_.size());
+  queue_cells_ = waiting_.cells();
+  for (const auto& work : inbox_.submitted) {
+    ++in_queue_;
+    queue_cells_ += work->cells();
+  }
+}
+
+RequestView ViewOf(const Work& work, bool running) {
+  RequestView view;
+  view.id = work.id;
+  view.state = !running          ? RequestView::State::kWaiting
+               : work.decoding() ? RequestView::State::kDecode
+                                 : RequestView::State::kPrefill;
+  view.prompt_tokens = work.prompt_tokens;
+  view.cached_tokens = work.cached_tokens;
+  view.prefilled_tokens = std::min(work.computed, work.prompt_tokens);
+  view.generated_tokens = work.generated();
+  view.max_tokens = work.request.max_tokens;
+  return view;
+}
+
+void EngineLoopImpl::PublishIfDue(Time now) {
+  constexpr std::chrono::milliseconds kEvery(50);
+  if (now - published_ >= kEvery) {
+    Publish(now);
+  }
+}
+
+void EngineLoopImpl::Publish(Time now) {
+  constexpr std::chrono::seconds kSpeedOver(3);
+  published_ = now;
+  speed_.emplace_back(now, counters_.generated_tokens);
+  while (speed_.size() > 2 && now - speed_[1].first >= kSpeedOver) {
+    speed_.pop_front();
+  }
+  LoopSnapshot s;
+  s.seconds = SecondsBetween(began_, now);
+  s.limit_bytes = keeper_.reading().bytes;
+  s.planned_bytes = keeper_.planned_bytes();
+  s.limit_source = keeper_.reading().source;
+  s.pressure = keeper_.reading().pressure;
+  s.process_bytes = keeper_.controller().process_bytes();
+  s.managed = engine_.memory_in_use();
+  s.dense_peak_bytes = keeper_.dense_peak_bytes();
+  s.minimum_bytes = keeper_.minimum_bytes();
+  s.largest_request_cells = keeper_.largest_request_cells();
+  s.used_cells = engine_.used_cells();
+  s.cached_cells = finished_.cells();
+  s.reserved_cells = InFlight().kv_cells;
+  s.capacity_cells = engine_.capacity_cells();
+  if (snapshot_.plan == nullptr || !(*snapshot_.plan == engine_.plan())) {
+    s.plan = std::make_shared<const Plan>(engine_.plan());
+  } else {
+    s.plan = snapshot_.plan;
+  }
+  s.pending = keeper_.controller().pending();
+  s.loss = keeper_.controller().loss();
+  s.policy = policy_name_;
+  for (const auto& work : running_) {
+    s.requests.push_back(ViewOf(*work, true));
+  }
+  for (const auto& work : waiting_) {
+    s.requests.push_back(ViewOf(*work, false));
+  }
+  s.running = static_cast<int>(running_.size());
+  s.waiting = static_cast<int>(waiting_.size());
+  s.prompt_tokens = counters_.prompt_tokens;
+  s.cached_prompt_tokens = counters_.cached_prompt_tokens;
+  s.generated_tokens = counters_.generated_tokens;
+  s.completed = counters_.completed;
+  s.cancelled = counters_.cancelled;
+  s.failed = counters_.failed;
+  s.preemptions = counters_.preemptions;
+  s.transitions = keeper_.transitions();
+  s.steps = counters_.steps;
+  s.violations = keeper_.violations();
+  s.overshoot_byte_seconds = keeper_.overshoot_byte_seconds();
+  const double over = SecondsBetween(speed_.front().first, now);
+  s.tokens_per_second = over > 0 ? static_cast<double>(counters_.generated_tokens - speed_.front().second) / over : 0;
+  const std::lock_guard lock(mutex_);
+  snapshot_ = std::move(s);
+}
+
+}  // namespace
+
+const char* FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEndOfText:
+      return "end of text";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kFailed:
+      return "failed";
+    case FinishReason::kShutdown:
+      return "shutdown";
+  }
+  return "";
+}
+
+std::unique_ptr<EngineLoop> EngineLoop::Create(const Parts& parts, const LoopOptions& options) {
+  return std::make_unique<EngineLoopImpl>(parts, options);
+}
+
+}  // namespace espalier
