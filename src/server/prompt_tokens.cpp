@@ -1,0 +1,109 @@
+#include "server/prompt_tokens.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace espalier {
+namespace {
+
+Result<std::vector<int32_t>> TokensOfPieces(const Tokenizer& tokenizer, const Prompt& prompt) {
+  std::vector<int32_t> tokens;
+  bool first = true;
+  for (const PromptPiece& piece : prompt) {
+    if (const auto* ids = std::get_if<std::vector<int32_t>>(&piece)) {
+      tokens.insert(tokens.end(), ids->begin(), ids->end());
+    } else {
+      ESPALIER_ASSIGN_OR_RETURN(const std::vector<int32_t> more,
+                                tokenizer.Encode(std::get<std::string>(piece), first, true));
+      tokens.insert(tokens.end(), more.begin(), more.end());
+    }
+    first = false;
+  }
+  return tokens;
+}
+
+Result<std::vector<int32_t>> TokensOfChat(const Served& served, const CompletionRequest& request) {
+  std::span<const ChatMessage> messages = request.messages;
+  std::string begun;  // by the assistant, for the model to go on with
+  if (request.continue_final_message) {
+    begun = messages.back().content;
+    messages = messages.first(messages.size() - 1);
+  }
+  ESPALIER_ASSIGN_OR_RETURN(std::string text,
+                            ApplyChatTemplate(*served.model, messages, request.add_generation_prompt));
+  return served.tokenizer->Encode(text + begun, true, true);
+}
+
+ApiResult<std::vector<int32_t>> Checked(const Served& served, Result<std::vector<int32_t>> tokens) {
+  if (!tokens.ok()) {
+    return ErrorFromStatus(tokens.status());
+  }
+  if (tokens->empty()) {
+    return InvalidRequest("prompt", "the prompt has no tokens");
+  }
+  const auto n = static_cast<int64_t>(tokens->size());
+  if (n > served.context_tokens) {
+    ApiError error = InvalidRequest(
+        "prompt", fmt::format("the prompt has {} tokens: the context holds {}", n, served.context_tokens));
+    error.type = "exceed_context_size_error";  // llama-server's
+    error.numbers = {{"n_prompt_tokens", n}, {"n_ctx", served.context_tokens}};
+    return error;
+  }
+  return *std::move(tokens);
+}
+
+}  // namespace
+
+ApiResult<std::vector<std::vector<int32_t>>> PromptTokens(const Served& served, const CompletionRequest& request) {
+  std::vector<std::vector<int32_t>> prompts;
+  const size_t n = request.kind == ApiKind::kChat ? 1 : request.prompts.size();
+  for (size_t i = 0; i < n; ++i) {
+    auto tokens =
+        Checked(served, request.kind == ApiKind::kChat ? TokensOfChat(served, request)
+                                                       : TokensOfPieces(*served.tokenizer, request.prompts[i]));
+    if (IsError(tokens)) {
+      return std::get<ApiError>(std::move(tokens));
+    }
+    prompts.push_back(std::get<0>(std::move(tokens)));
+  }
+  return prompts;
+}
+
+int64_t AnswerTokens(const Served& served, int64_t asked, int64_t prompt_tokens) {
+  // The last token of an answer is not computed, so it needs no room.
+  const auto room = [&](int64_t cells) { return cells - prompt_tokens + 1; };
+  const int64_t most = room(served.context_tokens);
+  if (asked != CompletionRequest::kUnlimited) {
+    return std::min(asked, most);
+  }
+  const int64_t largest = served.loop->snapshot().largest_request_cells;
+  const int64_t share = prompt_tokens < served.answer_share ? room(served.answer_share) : most;
+  return std::clamp<int64_t>(std::min(share, room(largest)), 1, most);
+}
+
+ApiResult<std::unique_ptr<Sampler>> MakeSampler(const Served& served, const CompletionRequest& request, int choice) {
+  SamplerOptions options = request.sampling;
+  if (options.seed != SamplerOptions::kRandomSeed) {
+    options.seed += static_cast<uint32_t>(choice);
+  }
+  for (const TextBias& bias : request.text_biases) {
+    const auto tokens = served.tokenizer->Encode(bias.text, false, false);
+    if (!tokens.ok()) {
+      return ErrorFromStatus(tokens.status());
+    }
+    for (const int32_t token : *tokens) {
+      options.logit_bias.push_back({token, bias.bias});
+    }
+  }
+  auto sampler = Sampler::Create(*served.tokenizer, options);
+  if (!sampler.ok()) {
+    return ErrorFromStatus(sampler.status());
+  }
+  return *std::move(sampler);
+}
+
+}  // namespace espalier
