@@ -29,8 +29,8 @@ constexpr const char* kAbout =
     "  espalier memory model.gguf --workload 8x4096 --memory-budget 6GiB --json\n";
 
 // Flags of more than one letter behind a single dash, as llama.cpp has them; CLI11 knows one-letter flags only.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongFlags = {
-    {{"-ub", "--ubatch-size"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kLongFlags = {
+    {{"-ub", "--ubatch-size"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-np", "--parallel"}}};
 
 std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments;
@@ -67,7 +67,10 @@ int RunEspalier(int argc, char** argv) {
   AddExportCommand(app, commands);
   AddCompressCommand(app, commands);
   AddBenchCommand(app, commands);
+  AddServeCommand(app, commands);
+  AddReplayCommand(app, commands);
   AddGenerateModelCommand(app, commands);
+  AddGenerateTraceCommand(app, commands);
   try {
     app.parse(Arguments(argc, argv));
   } catch (const CLI::Success& help_or_version) {
@@ -81,7 +84,8 @@ int RunEspalier(int argc, char** argv) {
   if (command == commands.rend()) {
     return Fail(
         kExitUsage,
-        "no command: expected run, inspect, memory, eval, rank, compare, bench or generate-model (--help tells more)");
+        "no command: expected run, inspect, memory, eval, rank, compare, replay, bench or generate-model (--help tells "
+        "more)");
   }
   const Status status = command->run();
   if (!status.ok()) {

@@ -27,6 +27,9 @@ void AddExportCommand(CLI::App& app, std::vector<Command>& commands);
 void AddCompressCommand(CLI::App& app, std::vector<Command>& commands);
 void AddBenchCommand(CLI::App& app, std::vector<Command>& commands);
 void AddGenerateModelCommand(CLI::App& app, std::vector<Command>& commands);
+void AddServeCommand(CLI::App& app, std::vector<Command>& commands);
+void AddReplayCommand(CLI::App& app, std::vector<Command>& commands);
+void AddGenerateTraceCommand(CLI::App& app, std::vector<Command>& commands);
 
 // Adds a command whose options live in an Options, with `bind(app, options)` to declare them and `run(options)` to
 // carry them out.

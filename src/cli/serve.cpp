@@ -1,0 +1,228 @@
+// espalier serve: an HTTP server whose model fits the memory that is free.
+#include <fmt/format.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/event_output.h"
+#include "cli/interrupt.h"
+#include "cli/serve_limit.h"
+#include "cli/serving_setup.h"
+#include "server/api.h"
+#include "server/error_answer.h"
+#include "server/http_server.h"
+#include "server/metrics.h"
+
+namespace espalier {
+namespace {
+
+struct ServeOptions {
+  ServingFlags serving;
+  HttpServerOptions http;
+  std::vector<std::string> keys;
+  std::string key_file;
+  std::string alias;
+  SamplingFlags sampling;
+  double shutdown_timeout = 30;
+  CgroupOptions cgroup;
+  EventOutputOptions events;
+  bool metrics = true;
+};
+
+constexpr const char* kHttp = "HTTP";
+
+void BindHttp(CLI::App& app, ServeOptions& o) {
+  app.add_option("--host", o.http.host, "Address to listen on")->capture_default_str()->group(kHttp);
+  app.add_option("--port", o.http.port, "Port to listen on; 0: any free one")->capture_default_str()->group(kHttp);
+  app.add_option("--threads-http", o.http.threads, "Threads for connections")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str()
+      ->group(kHttp);
+  app.add_option("--api-key", o.keys, "Key that clients have to send; several with commas")
+      ->delimiter(',')
+      ->group(kHttp);
+  app.add_option("--api-key-file", o.key_file, "File with a key in each line")->group(kHttp);
+  app.add_option("--max-connections", o.http.max_connections, "Connections at once; beyond, they are refused")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(kHttp);
+  app.add_option("--timeout", o.http.write_seconds, "Seconds after which a client that reads nothing is given up")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(kHttp);
+  app.add_option("--shutdown-timeout", o.shutdown_timeout,
+                 "Seconds for running requests to end after SIGTERM or Ctrl-C")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kHttp);
+  app.add_flag("--metrics,!--no-metrics", o.metrics, "Prometheus metrics at /metrics (on by default)")->group(kHttp);
+}
+
+void BindServe(CLI::App& app, ServeOptions& o) {
+  AddServingFlags(app, o.serving);
+  app.add_option("-a,--alias", o.alias, "Name of the model in the API; default: the file's name");
+  BindHttp(app, o);
+  app.add_option("--cgroup-root", o.cgroup.root, "Where control groups are mounted")->capture_default_str();
+  app.add_option("--event-log", o.events.file, "Append what happens to memory to this file, as JSON Lines");
+  app.add_flag("--quiet", o.events.quiet, "No line on stderr for what happens to memory");
+  AddSamplingFlags(app, o.sampling);
+  // Whatever has a flag has an environment variable and a key in a file, too.
+  app.set_config("--config", "", "File with options: lines of port = 8080 and so on");
+  for (CLI::Option* option : app.get_options()) {
+    if (!option->get_lnames().empty() && option->get_envname().empty()) {
+      std::string name = "ESPALIER_" + option->get_lnames().front();
+      for (char& c : name) {
+        c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+      }
+      option->envname(name);
+    }
+  }
+}
+
+Status ReadKeys(ServeOptions& o) {
+  if (o.key_file.empty()) {
+    return Status::Ok();
+  }
+  constexpr uint64_t kMostBytes = 1 * kMiB;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(o.key_file, kMostBytes));
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    std::string key = text.substr(at, end - at);
+    while (!key.empty() && (key.back() == '\r' || key.back() == ' ')) {
+      key.pop_back();
+    }
+    if (!key.empty()) {
+      o.keys.push_back(std::move(key));
+    }
+    at = end + 1;
+  }
+  return o.keys.empty() ? InvalidArgument(fmt::format("{}: no key in it", o.key_file)) : Status::Ok();
+}
+
+std::string NameOf(const ServeOptions& o, const Model& model) {
+  if (!o.alias.empty()) {
+    return o.alias;
+  }
+  const std::string& path = model.path();
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+Served ServedOf(const ServeOptions& o, const ServingSetup& setup, const SamplerOptions& sampling) {
+  Served served;
+  served.model = setup.model;
+  served.tokenizer = setup.tokenizer.get();
+  served.base = setup.placement.survey.base;
+  served.name = NameOf(o, *setup.model);
+  served.context_tokens = setup.loop.request_cells;
+  served.answer_share = setup.loop.request_cells;
+  served.n_parallel = setup.loop.max_running;
+  served.sampling = sampling;
+  served.profile = setup.placement.profile.path;
+  served.created_unix =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return served;
+}
+
+std::string Url(const ServeOptions& o, const HttpServer& http) {
+  const bool v6 = o.http.host.find(':') != std::string::npos;
+  return fmt::format("http://{}{}{}:{}", v6 ? "[" : "", o.http.host, v6 ? "]" : "", http.port());
+}
+
+void Announce(const ServeOptions& o, const HttpServer& http, const ServingSetup& setup, const Served& served) {
+  const std::string url = Url(o, http);
+  fmt::print(stderr, "espalier: {} with {} requests of {} tokens at once, policy {}\n", served.name, served.n_parallel,
+             served.context_tokens, setup.placement.policy->name());
+  fmt::print(stderr, "espalier: serving at {} (page: {}/, API: {}/v1)\n", url, url, url);
+}
+
+// Until somebody asks for the end, or the loop ends by itself.
+void WaitForEnd(const std::atomic<bool>& stop, const std::atomic<bool>& loop_ended) {
+  constexpr std::chrono::milliseconds kLook(50);
+  while (!stop.load() && !loop_ended.load()) {
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+Status Serve(ServeOptions& o) {
+  ESPALIER_RETURN_IF_ERROR(ReadKeys(o));
+  ESPALIER_ASSIGN_OR_RETURN(const SamplerOptions sampling, o.sampling.Read());
+  ESPALIER_ASSIGN_OR_RETURN(const std::optional<Budget> setting, ParseServedBudget(o.serving.budget));
+  const InterruptFlag interrupt;
+
+  Api api({.keys = o.keys, .metrics = o.metrics});
+  o.http.error_response = [](int status, const std::string& reason) {
+    ApiError error = status >= 500 ? UnavailableError(reason) : InvalidRequest("", reason);
+    error.status = status;
+    return ErrorAnswer(error);
+  };
+  ESPALIER_ASSIGN_OR_RETURN(
+      const auto http, HttpServer::Start(o.http, [&](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
+        api.Handle(std::move(request), std::move(responder));
+      }));
+
+  ESPALIER_ASSIGN_OR_RETURN(const Budget initial, InitialBudget(setting, o.cgroup));
+  o.serving.budget.text.clear();
+  ESPALIER_ASSIGN_OR_RETURN(ServingSetup setup, SetUpServing(o.serving, initial));
+  AnnouncePlacement(setup.placement);
+  ServedLimit limit(setting, setup.placement.survey.base, o.cgroup);
+  Served served = ServedOf(o, setup, sampling);
+  const auto metrics = Metrics::Create(served.name);
+  EngineLoop::Parts parts = setup.LoopParts();
+  parts.limit = limit.Reader();
+  parts.observer = metrics.get();
+  const auto loop = EngineLoop::Create(parts, setup.loop);
+  ESPALIER_ASSIGN_OR_RETURN(const auto output, EventOutput::Create(o.events, loop->events()));
+  limit.WatchPressure(*loop, std::getenv("MEMORY_PRESSURE_WATCH"), std::getenv("MEMORY_PRESSURE_WRITE"));
+  served.loop = loop.get();
+  served.budget = &limit.sources();
+  served.metrics = metrics.get();
+
+  std::atomic<bool> loop_ended = false;
+  Status loop_status;
+  std::thread engine_thread([&] {
+    loop_status = loop->Run();
+    loop_ended = true;
+  });
+  api.Attach(served);
+  Announce(o, *http, setup, served);
+  WaitForEnd(*interrupt.get(), loop_ended);
+
+  api.Drain();
+  http->StopAccepting();
+  loop->Stop(LoopClock::Time::clock::now() +
+             std::chrono::duration_cast<LoopClock::Time::duration>(std::chrono::duration<double>(o.shutdown_timeout)));
+  engine_thread.join();
+  api.Flush();  // answers that ended go out before the connections do
+  http->Shutdown();
+  api.Detach();
+  return loop_status;
+}
+
+}  // namespace
+
+void AddServeCommand(CLI::App& app, std::vector<Command>& commands) {
+  auto* serve = app.add_subcommand("serve", "Serve a model over HTTP, within a memory budget that may change");
+  serve->footer(
+      "Examples:\n"
+      "  espalier serve reference\n"
+      "  espalier serve model.gguf --memory-budget 6GiB -np 8 -c 32768 --port 8080\n"
+      "  espalier serve model.gguf --memory-budget auto --profile model.profile --max-loss 0.5\n"
+      "  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"The old house\", \"max_tokens\": 32}'\n"
+      "  curl -X PUT http://127.0.0.1:8080/v1/espalier/budget -d '{\"memory_budget\": \"70%\"}'\n"
+      "Every option NAME can also be set as ESPALIER_NAME in the environment, or as NAME = VALUE in a file for "
+      "--config.\n");
+  AddCommand<ServeOptions>(serve, commands, BindServe, Serve);
+}
+
+}  // namespace espalier
