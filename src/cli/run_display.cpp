@@ -8,16 +8,15 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "control/transition_text.h"
 #include "base/process_memory.h"
 #include "cli/panel.h"
 #include "cli/terminal.h"
+#include "control/transition_text.h"
 
 namespace espalier {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
 
 // Blocks come back a few at a time; people read of it once, when all are there.
 class LoadMerger {

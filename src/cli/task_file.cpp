@@ -12,9 +12,9 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
-#include "json/json_value.h"
 #include "cli/task_prompts.h"
 #include "eval/python_text.h"
+#include "json/json_value.h"
 #include "model/quote.h"
 
 namespace espalier {

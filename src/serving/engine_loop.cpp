@@ -239,6 +239,7 @@ void EngineLoopImpl::Stop(Time deadline) {
   const std::lock_guard lock(mutex_);
   stop_deadline_ = stopping_ ? std::min(stop_deadline_, deadline) : deadline;
   stopping_ = true;
+  inbox_.look = true;  // Run may be about to sleep
   wake_.notify_one();
 }
 
@@ -622,10 +623,11 @@ bool EngineLoopImpl::Draining(bool idle) const {
 
 void EngineLoopImpl::Sleep() {
   std::unique_lock lock(mutex_);
-  const bool stopping = stopping_;
-  wake_.wait_for(lock, std::chrono::duration<double, std::milli>(options_.tick_ms), [&] {
-    return !inbox_.submitted.empty() || !inbox_.cancelled.empty() || inbox_.look || stopping_ != stopping;
-  });
+  std::chrono::duration<double, std::milli> longest(options_.tick_ms);
+  if (stopping_) {
+    longest = std::min<std::chrono::duration<double, std::milli>>(longest, stop_deadline_ - clock_.Now());
+  }
+  wake_.wait_for(lock, longest, [&] { return !inbox_.submitted.empty() || !inbox_.cancelled.empty() || inbox_.look; });
 }
 
 // --- ends

@@ -106,6 +106,7 @@ TEST_P(EngineLoopProperty, AnswersAreThoseOfALoneEngine) {
     EXPECT_GE(FloorPolicy::Kept(engine_.plan()), floor.floor());
     EXPECT_LE(used(), limit_seen_);
   };
+  engine_.on_load = [&] { EXPECT_LE(used(), limit_seen_); };
   const int arrivals = 2 + static_cast<int>(Below(12));
   for (int step = 0; step < 400; ++step) {
     while (OneIn(static_cast<uint32_t>(arrivals))) {

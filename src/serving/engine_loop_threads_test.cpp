@@ -218,10 +218,37 @@ TEST_F(EngineLoopThreads, AtTheDeadlineTheRestEndsWithShutdown) {
   EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), alone.begin()));
 }
 
-TEST_F(EngineLoopThreads, AnIdleLoopStopsAtOnce) {
+TEST_F(EngineLoopThreads, AnIdleLoopStopsAtOnceWhereverItIs) {
+  for (int i = 0; i < 50; ++i) {
+    Launch({.tick_ms = 3'600'000});
+    if (i % 2 == 0) {
+      std::this_thread::yield();  // sleeps already, or is about to
+    }
+    StopAndJoin(std::chrono::hours(1));
+    EXPECT_EQ(Submit({1, 2}, 5, std::make_shared<WaitableListener>()).status().code(), ErrorCode::kBusy);
+  }
+}
+
+TEST_F(EngineLoopThreads, WhoCannotBeServedDoesNotHoldUpAStopBeyondItsDeadline) {
+  const auto waiting = std::make_shared<WaitableListener>();
+  std::atomic<bool> fallen = false;
+  engine_.on_decode = [&](std::span<const BatchToken>) {
+    while (!fallen) {  // it must not be over before the limit falls
+      std::this_thread::yield();
+    }
+  };
   Launch({.tick_ms = 3'600'000});
-  StopAndJoin(std::chrono::hours(1));
-  EXPECT_EQ(Submit({1, 2}, 5, std::make_shared<WaitableListener>()).status().code(), ErrorCode::kBusy);
+  ASSERT_TRUE(Submit(LongPrompt(300), 300, waiting).ok());
+  limit_bytes_ = 0;
+  loop_->Wake();
+  fallen = true;
+  while (loop_->snapshot().limit_bytes != 0) {
+    std::this_thread::yield();
+  }
+  loop_->Stop(LoopClock().Now() + std::chrono::hours(1));
+  loop_->Stop(LoopClock().Now() + std::chrono::milliseconds(10));  // a second signal
+  thread_.join();
+  EXPECT_EQ(waiting->WaitForEnd().reason, FinishReason::kShutdown);
 }
 
 }  // namespace

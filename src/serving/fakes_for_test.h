@@ -166,6 +166,9 @@ class ManySequencesEngine final : public Engine {
     }
     transition.peak_bytes = std::max(transition.peak_bytes, memory_in_use().total());
     ++n_applied;
+    if (transition.n_loaded > 0 && on_load) {
+      on_load();
+    }
     return transition;
   }
 
@@ -257,7 +260,8 @@ class ManySequencesEngine final : public Engine {
 
   std::vector<std::vector<BatchToken>> batches;  // of every Decode, failed ones, too
   std::function<void(std::span<const BatchToken>)> on_decode;
-  int failing_decodes = 0;  // so many to come
+  std::function<void()> on_load;  // after blocks came
+  int failing_decodes = 0;        // so many to come
   int failing_loads = 0;
   int n_applied = 0;
   int overfull_decodes = 0;

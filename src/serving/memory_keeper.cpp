@@ -11,6 +11,8 @@
 namespace espalier {
 namespace {
 
+constexpr double kRemembered = 10;  // workloads are remembered for so many times hold_ms
+
 using Milliseconds = std::chrono::duration<double, std::milli>;
 
 LoopClock::Time::duration Ticks(double ms) {
@@ -192,12 +194,17 @@ Workload MemoryKeeper::Target(Time now) {
     recent_.pop_back();
   }
   recent_.push_back({now, in_flight});
-  while (now - recent_.front().at > Ticks(options_.hold_ms)) {
+  while (now - recent_.front().at > Ticks(kRemembered * options_.hold_ms)) {
     recent_.pop_front();
   }
+  // Once room has to be made, it is made for all that is remembered: requests that come one after the other would else
+  // take blocks away one by one.
+  const bool more_than_planned = !Within(in_flight, controller_.workload());
   Workload target = in_flight;
   for (const Peak& peak : recent_) {
-    target = Larger(target, peak.workload);
+    if (more_than_planned || now - peak.at <= Ticks(options_.hold_ms)) {
+      target = Larger(target, peak.workload);
+    }
   }
   return target;
 }
@@ -275,9 +282,6 @@ void MemoryKeeper::Fit(Time now, Workload workload) {
     change = controller_.Retarget(limit, workload);
   }
   below_floor_ = dropped_everything;
-  if (below_floor_) {
-    complete_.reset();
-  }
   NotePlan();
   if (!change.ok()) {  // releasing does not fail, and the policy said all it had to say
     TellError(change.status(), now);

@@ -116,7 +116,7 @@ class MemoryKeeper {
     Time at;
     Workload workload;
   };
-  std::deque<Peak> recent_;  // workloads of the last hold_ms, none within one after it; `at`: last seen
+  std::deque<Peak> recent_;  // none within one after it; `at`: last seen
   Time no_load_before_;
   bool below_floor_ = false;
   bool stale_ = true;  // the plan has not been made for the present limit yet

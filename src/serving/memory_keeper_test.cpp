@@ -138,7 +138,8 @@ TEST_F(MemoryKeeperTest, PromptScoresOfARequestThatGaveWayInItsPromptAreToldOnce
 }
 
 TEST_F(MemoryKeeperTest, BelowTheMinimumEverythingWaitsAndGoesOnWhenTheLimitReturns) {
-  Start({.max_running = 2});
+  const FloorPolicy policy(1);
+  Start({.max_running = 2}, &policy);
   const Sent a = SendLong(30, 40);
   const Sent b = SendLong(30, 40);
   Steps(6);
@@ -146,6 +147,7 @@ TEST_F(MemoryKeeperTest, BelowTheMinimumEverythingWaitsAndGoesOnWhenTheLimitRetu
   Step();
   const auto after = loop_->events().last_number();
   const size_t batches = engine_.batches.size();
+  const int asked = policy.asked;
   for (int i = 0; i < 100; ++i) {
     EXPECT_FALSE(Step()) << "there is nothing to do, and the loop must be able to sleep";
   }
@@ -153,6 +155,9 @@ TEST_F(MemoryKeeperTest, BelowTheMinimumEverythingWaitsAndGoesOnWhenTheLimitRetu
   EXPECT_TRUE(engine_.plan().keeps_nothing());
   EXPECT_EQ(engine_.used_cells(), 0);
   EXPECT_EQ(loop_->events().last_number(), after) << "told once, not every step";
+  EXPECT_EQ(policy.asked, asked);
+  SetLimit(kNothing - 2);
+  Step();
   EXPECT_EQ(CountEvents(Kind::kBelowFloor), 1);
   EXPECT_EQ(FreshSnapshot().waiting, 2);
   EXPECT_EQ(TrySend({1, 2}, 2).status().code(), ErrorCode::kOutOfBudget);
@@ -369,6 +374,44 @@ TEST_F(MemoryKeeperTest, PressureGivesFinishedKvBackAndLetsNothingGrow) {
   EXPECT_TRUE(engine_.plan().dense());
 }
 
+TEST_F(MemoryKeeperTest, UnderPressureBlocksThatAreOnTheirWayWait) {
+  limit_.bytes = kDenseWeights - 12000;
+  Start({.grow_after_ms = 500});
+  Steps(3);
+  SetLimit(10 * kEverything);
+  Steps(10);
+  const int kept = Kept();
+  ASSERT_FALSE(loop_->snapshot().pending.empty());
+  limit_.pressure = true;
+  loop_->Wake();
+  Steps(50);
+  EXPECT_EQ(Kept(), kept);
+  limit_.pressure = false;
+  Steps(50);
+  EXPECT_TRUE(engine_.plan().dense());
+}
+
+TEST_F(MemoryKeeperTest, FinishedKvLeavesRoomForBlocksThatAreOnTheirWay) {
+  limit_.bytes = kDenseWeights - 12000;
+  Start({.grow_after_ms = 500, .hold_ms = 100});
+  engine_.on_load = [&] { EXPECT_LE(used(), limit_.bytes); };
+  Steps(3);
+  engine_.failing_loads = 1;
+  SetLimit(kDenseWeights + 40 * kRowBytes);
+  for (int i = 0; i < 8; ++i) {  // while the next try has to wait
+    StepUntilEnded(SendLong(30, 4));
+  }
+  ASSERT_EQ(CountEvents(Kind::kError), 0);
+  Steps(4);
+  ASSERT_EQ(CountEvents(Kind::kError), 1);
+  for (int i = 0; i < 8; ++i) {
+    StepUntilEnded(SendLong(30, 4));
+  }
+  ASSERT_FALSE(engine_.plan().dense());
+  Steps(150);
+  EXPECT_TRUE(engine_.plan().dense());
+}
+
 TEST_F(MemoryKeeperTest, PressureDoesNotKeepALimitFromFalling) {
   Start();
   Step();
@@ -404,6 +447,7 @@ TEST_F(MemoryKeeperTest, AFailingLoadIsToldAndTriedAgainLater) {
   Steps(40);
   EXPECT_EQ(engine_.n_applied, applied) << "not at once";
   EXPECT_EQ(CountEvents(Kind::kError), 1);
+  EXPECT_FALSE(engine_.plan().dense());
   Steps(80);
   EXPECT_TRUE(engine_.plan().dense());
   EXPECT_EQ(CountEvents(Kind::kError), 1);
