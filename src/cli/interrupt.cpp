@@ -1,6 +1,7 @@
 #include "cli/interrupt.h"
 
 #include <atomic>
+#include <csignal>
 
 namespace espalier {
 namespace {
@@ -9,6 +10,9 @@ std::atomic<void (*)(void*)> stop_function = nullptr;
 std::atomic<void*> stop_context = nullptr;
 
 void OnSignal(int) {
+  // The next signal, also the other one of the two, ends the program.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
   if (auto* stop = stop_function.load(); stop != nullptr) {
     stop(stop_context.load());
   }
@@ -21,7 +25,6 @@ InterruptGuard::InterruptGuard(void (*stop)(void* context), void* context) {
   stop_function = stop;
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
   ::sigaction(SIGINT, &action, &old_interrupt_);
   ::sigaction(SIGTERM, &action, &old_terminate_);
 }

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <istream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -41,6 +42,20 @@ struct ServeOptions {
 
 constexpr const char* kHttp = "HTTP";
 
+// A file of plain lines, as llama.cpp's users write them: they are serve's, without a [serve] above them.
+class ServeConfig final : public CLI::ConfigTOML {
+ public:
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    std::vector<CLI::ConfigItem> items = CLI::ConfigTOML::from_config(input);
+    for (CLI::ConfigItem& item : items) {
+      if (item.parents.empty()) {
+        item.parents = {"serve"};
+      }
+    }
+    return items;
+  }
+};
+
 void BindHttp(CLI::App& app, ServeOptions& o) {
   app.add_option("--host", o.http.host, "Address to listen on")->capture_default_str()->group(kHttp);
   app.add_option("--port", o.http.port, "Port to listen on; 0: any free one")->capture_default_str()->group(kHttp);
@@ -76,10 +91,10 @@ void BindServe(CLI::App& app, ServeOptions& o) {
   app.add_option("--event-log", o.events.file, "Append what happens to memory to this file, as JSON Lines");
   app.add_flag("--quiet", o.events.quiet, "No line on stderr for what happens to memory");
   AddSamplingFlags(app, o.sampling);
-  // Whatever has a flag has an environment variable and a key in a file, too.
-  app.set_config("--config", "", "File with options: lines of port = 8080 and so on");
+  // Whatever has a flag has an environment variable, too.
   for (CLI::Option* option : app.get_options()) {
-    if (!option->get_lnames().empty() && option->get_envname().empty()) {
+    const bool has_name = !option->get_lnames().empty() && option != app.get_help_ptr();
+    if (has_name && option->get_envname().empty()) {
       std::string name = "ESPALIER_" + option->get_lnames().front();
       for (char& c : name) {
         c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -128,6 +143,9 @@ Served ServedOf(const ServeOptions& o, const ServingSetup& setup, const SamplerO
   served.answer_share = setup.loop.request_cells;
   served.n_parallel = setup.loop.max_running;
   served.sampling = sampling;
+  for (int32_t token = 0; token < setup.tokenizer->n_vocab(); ++token) {
+    served.longest_piece = std::max(served.longest_piece, setup.tokenizer->Piece(token, true).size());
+  }
   served.profile = setup.placement.profile.path;
   served.created_unix =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -203,6 +221,7 @@ Status Serve(ServeOptions& o) {
   loop->Stop(LoopClock::Time::clock::now() +
              std::chrono::duration_cast<LoopClock::Time::duration>(std::chrono::duration<double>(o.shutdown_timeout)));
   engine_thread.join();
+  limit.StopWatching();
   api.Flush();  // answers that ended go out before the connections do
   http->Shutdown();
   api.Detach();
@@ -212,6 +231,9 @@ Status Serve(ServeOptions& o) {
 }  // namespace
 
 void AddServeCommand(CLI::App& app, std::vector<Command>& commands) {
+  // CLI11 reads such a file for the whole program only, so the option is the program's, and falls through to it.
+  app.set_config("--config", "", "File with options for serve: lines of port = 8080 and so on");
+  app.config_formatter(std::make_shared<ServeConfig>());
   auto* serve = app.add_subcommand("serve", "Serve a model over HTTP, within a memory budget that may change");
   serve->footer(
       "Examples:\n"
@@ -222,6 +244,7 @@ void AddServeCommand(CLI::App& app, std::vector<Command>& commands) {
       "  curl -X PUT http://127.0.0.1:8080/v1/espalier/budget -d '{\"memory_budget\": \"70%\"}'\n"
       "Every option NAME can also be set as ESPALIER_NAME in the environment, or as NAME = VALUE in a file for "
       "--config.\n");
+  serve->fallthrough();
   AddCommand<ServeOptions>(serve, commands, BindServe, Serve);
 }
 

@@ -32,6 +32,8 @@ class ServedLimit {
   // Watches for memory pressure as systemd's protocol has it (the two variables; may be null), or the whole system.
   // Where there is nothing to watch the server goes on without; a warning on stderr where something was asked for.
   void WatchPressure(EngineLoop& loop, const char* watch, const char* write);
+  // No call to the loop comes afterwards. REQUIRED before the loop goes.
+  void StopWatching() { watch_.reset(); }
 
  private:
   LimitReading Read(uint64_t used_bytes);

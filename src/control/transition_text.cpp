@@ -6,6 +6,12 @@
 
 namespace espalier {
 
+namespace {
+
+std::string Blocks(int n) { return fmt::format("{} block{}", n, n == 1 ? "" : "s"); }
+
+}  // namespace
+
 std::string DescribeTransition(const TransitionEvent& event) {
   std::string text;
   switch (event.reason) {
@@ -16,18 +22,18 @@ std::string DescribeTransition(const TransitionEvent& event) {
                  ? fmt::format("budget {}: ", FormatBytes(event.limit_bytes))
                  : "room for requests: ";
       if (released) {
-        text += fmt::format("released {} blocks, {} in {:.1f} ms", event.moved.n_released,
+        text += fmt::format("released {}, {} in {:.1f} ms", Blocks(event.moved.n_released),
                             FormatBytes(event.moved.released_bytes), event.ms);
       }
       if (!event.pending.empty()) {
-        text += fmt::format("{}{} blocks may return", released ? "; " : "", event.pending.size());
+        text += fmt::format("{}{} may return", released ? "; " : "", Blocks(static_cast<int>(event.pending.size())));
       } else if (!released) {
         text += "no change";
       }
       break;
     }
     case TransitionEvent::Reason::kLoad:
-      text += fmt::format("loaded {} blocks, {} in {:.1f} ms", event.moved.n_loaded,
+      text += fmt::format("loaded {}, {} in {:.1f} ms", Blocks(event.moved.n_loaded),
                           FormatBytes(event.moved.loaded_bytes), event.ms);
       break;
     case TransitionEvent::Reason::kReprefill:

@@ -1,5 +1,5 @@
 // HTTP/1.1 for an API: parses requests, writes answers, keeps hostile and slow clients from costing more than their
-// connection. Knows nothing of what is served. On Boost.Beast and Asio, which only this layer's .cpp files include.
+// connection. Knows nothing of what is served. On Boost.Beast and Asio, which nothing outside this layer includes.
 #pragma once
 
 #include <cstddef>
@@ -60,7 +60,7 @@ using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<Http
 struct HttpServerOptions {
   std::string host = "127.0.0.1";  // name or address
   uint16_t port = 8080;            // 0: any free one
-  int threads = 2;
+  int threads = 4;
   int max_connections = 1024;  // further ones get 503 and are closed
   size_t max_header_bytes = 16 * 1024;
   size_t max_body_bytes = size_t{32} * 1024 * 1024;

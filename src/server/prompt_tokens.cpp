@@ -3,12 +3,48 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 
 namespace espalier {
 namespace {
+
+// A text that cannot possibly fit is refused before time is spent on it: tokenising a few dozen megabytes takes
+// seconds. Tokenisers may join spaces, so with a margin.
+std::optional<ApiError> RefuseHugeText(const Served& served, size_t bytes) {
+  constexpr size_t kMargin = 4;
+  constexpr size_t kAlways = 64 * 1024;
+  const size_t most = kMargin * served.longest_piece * static_cast<size_t>(served.context_tokens);
+  if (served.longest_piece == 0 || bytes <= std::max(most, kAlways)) {
+    return std::nullopt;
+  }
+  const auto least = static_cast<int64_t>(bytes / served.longest_piece);
+  ApiError error =
+      InvalidRequest("prompt", fmt::format("the prompt has {} bytes, at least {} tokens: the context holds {}", bytes,
+                                           least, served.context_tokens));
+  error.type = "exceed_context_size_error";
+  error.numbers = {{"n_prompt_tokens", least}, {"n_ctx", served.context_tokens}};
+  return error;
+}
+
+size_t BytesOf(const Prompt& prompt) {
+  size_t bytes = 0;
+  for (const PromptPiece& piece : prompt) {
+    const auto* text = std::get_if<std::string>(&piece);
+    bytes += text != nullptr ? text->size() : 0;
+  }
+  return bytes;
+}
+
+size_t BytesOf(std::span<const ChatMessage> messages) {
+  size_t bytes = 0;
+  for (const ChatMessage& message : messages) {
+    bytes += message.content.size();
+  }
+  return bytes;
+}
 
 Result<std::vector<int32_t>> TokensOfPieces(const Tokenizer& tokenizer, const Prompt& prompt) {
   std::vector<int32_t> tokens;

@@ -627,7 +627,11 @@ void EngineLoopImpl::Sleep() {
   if (stopping_) {
     longest = std::min<std::chrono::duration<double, std::milli>>(longest, stop_deadline_ - clock_.Now());
   }
-  wake_.wait_for(lock, longest, [&] { return !inbox_.submitted.empty() || !inbox_.cancelled.empty() || inbox_.look; });
+  // Stop may have been called since Run last asked, and been heard of by the step in between.
+  const bool idle = running_.empty() && waiting_.empty();
+  wake_.wait_for(lock, longest, [&] {
+    return !inbox_.submitted.empty() || !inbox_.cancelled.empty() || inbox_.look || (stopping_ && idle);
+  });
 }
 
 // --- ends

@@ -64,7 +64,7 @@ struct LoopOptions {
   double tick_ms = 250;                          // between two looks at the limit
   double grow_after_ms = 2000;  // a limit must have stayed clearly higher for so long before memory grows again
   double settle_ms = 60000;     // likewise for small rises (limit_hysteresis.h)
-  double hold_ms = 30000;       // room for requests that ended is kept for those to come for so long
+  double hold_ms = 60000;       // room for requests that ended is kept for those to come for so long
   double reprefill_ratio = 4;   // as GenerationOptions::reprefill_ratio
 };
 
