@@ -46,13 +46,13 @@ constexpr const char* kHttp = "HTTP";
 class ServeConfig final : public CLI::ConfigTOML {
  public:
   std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
-    std::vector<CLI::ConfigItem> items = CLI::ConfigTOML::from_config(input);
-    for (CLI::ConfigItem& item : items) {
-      if (item.parents.empty()) {
-        item.parents = {"serve"};
+    std::vector<CLI::ConfigItem> found = CLI::ConfigTOML::from_config(input);
+    for (CLI::ConfigItem& one : found) {
+      if (one.parents.empty()) {
+        one.parents = {"serve"};
       }
     }
-    return items;
+    return found;
   }
 };
 

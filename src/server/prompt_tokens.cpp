@@ -98,6 +98,10 @@ ApiResult<std::vector<std::vector<int32_t>>> PromptTokens(const Served& served, 
   std::vector<std::vector<int32_t>> prompts;
   const size_t n = request.kind == ApiKind::kChat ? 1 : request.prompts.size();
   for (size_t i = 0; i < n; ++i) {
+    const size_t bytes = request.kind == ApiKind::kChat ? BytesOf(request.messages) : BytesOf(request.prompts[i]);
+    if (auto refusal = RefuseHugeText(served, bytes)) {
+      return *std::move(refusal);
+    }
     auto tokens =
         Checked(served, request.kind == ApiKind::kChat ? TokensOfChat(served, request)
                                                        : TokensOfPieces(*served.tokenizer, request.prompts[i]));
