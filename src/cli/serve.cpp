@@ -234,6 +234,7 @@ void AddServeCommand(CLI::App& app, std::vector<Command>& commands) {
   // CLI11 reads such a file for the whole program only, so the option is the program's, and falls through to it.
   app.set_config("--config", "", "File with options for serve: lines of port = 8080 and so on");
   app.config_formatter(std::make_shared<ServeConfig>());
+  app.allow_config_extras(CLI::config_extras_mode::error);
   auto* serve = app.add_subcommand("serve", "Serve a model over HTTP, within a memory budget that may change");
   serve->footer(
       "Examples:\n"
