@@ -4,14 +4,16 @@
 
 #include <algorithm>
 #include <deque>
+#include <mutex>
 #include <utility>
 
 #include "base/check.h"
 #include "serving/batch_plan.h"
+#include "serving/batch_run.h"
 #include "serving/finished_sequences.h"
+#include "serving/loop_inbox.h"
 #include "serving/memory_keeper.h"
 #include "serving/prefill_pace.h"
-#include "serving/token_scores.h"
 #include "serving/waiting_queue.h"
 #include "serving/work.h"
 
@@ -47,7 +49,8 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
                  .events = &events_,
                  .observer = parts.observer,
                  .tenants = this},
-                options, began_) {
+                options, began_),
+        inbox_({.requests = options.max_waiting, .cells = options.max_waiting_cells}) {
     ESPALIER_CHECK(options.max_running > 0 && options.batch_tokens >= options.max_running);
     Publish(began_);
   }
@@ -60,36 +63,21 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   }
 
   Result<RequestId> Submit(LoopRequest request) override;
-  void Cancel(RequestId id) override;
-  void Wake() override;
+  void Cancel(RequestId id) override { inbox_.Cancel(id); }
+  void Wake() override { inbox_.Wake(); }
   Result<bool> Step() override;
   Status Run() override;
-  void Stop(Time deadline) override;
+  void Stop(Time deadline) override { inbox_.Stop(deadline); }
   LoopSnapshot snapshot() const override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(snapshot_mutex_);
     LoopSnapshot snapshot = snapshot_;
-    snapshot.refused = refused_;
+    snapshot.refused = inbox_.refused();
     return snapshot;
   }
   EventLog& events() override { return events_; }
   const LoopOptions& options() const override { return options_; }
 
  private:
-  // What other threads asked for.
-  struct Inbox {
-    std::vector<std::unique_ptr<Work>> submitted;
-    std::vector<RequestId> cancelled;
-    bool look = false;
-  };
-  struct Share {
-    Work* work;
-    int64_t tokens;
-  };
-  struct Sampled {
-    Work* work;
-    TokenScores scores;
-    Status status;
-  };
   struct Counters {
     int64_t prompt_tokens = 0, cached_prompt_tokens = 0, generated_tokens = 0;
     int64_t completed = 0, cancelled = 0, failed = 0, preemptions = 0, steps = 0;
@@ -111,12 +99,10 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   void Begin(std::unique_ptr<Work> work, Time now);
   void ForgetFinishedOfOtherPlans();
   void ReprefillWherePays(Time now);
-  std::vector<Share> Shares() const;
-  // Runs the shares, and samples; fails as the engine does.
-  Status Compute(const std::vector<Share>& shares, std::vector<Sampled>& sampled);
-  void TakeRow(const Share& share, int64_t row_in_share, std::span<const float> logits, std::vector<Sampled>& sampled);
-  void Deliver(const std::vector<Share>& shares, std::vector<Sampled>& sampled, Time now);
-  void DeliverToken(Sampled& sampled, Time now);
+  std::vector<BatchShare> Shares() const;
+  void RunBatch(const std::vector<BatchShare>& shares);
+  void Deliver(const std::vector<BatchShare>& shares, const std::vector<SampledToken>& sampled, Time now);
+  void DeliverToken(const SampledToken& sampled, Time now);
   void GiveUpKv(Work& work);
   void Place(Work& work);
   void EndWork(Work* work, FinishReason reason, Status status, Time now);
@@ -124,11 +110,8 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   void EndAll(FinishReason reason);
   void Publish(Time now);
   void PublishIfDue(Time now);
-  bool Draining(bool idle) const;
   bool LoadBlocks(Time now);
-  void RunBatch(const std::vector<Share>& shares);
-  void TellQueue();
-  void Sleep();
+  bool idle() const { return running_.empty() && waiting_.empty(); }
 
   const LoopClock real_clock_;
   Engine& engine_;
@@ -155,15 +138,8 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   Time published_;
   std::deque<std::pair<Time, int64_t>> speed_;  // generated tokens so far, of the last seconds
 
-  mutable std::mutex mutex_;  // guards everything below
-  std::condition_variable wake_;
-  Inbox inbox_;
-  RequestId last_id_ = 0;
-  int in_queue_ = 0;  // waiting, and submitted but not received yet
-  int64_t queue_cells_ = 0;
-  int64_t refused_ = 0;
-  bool stopping_ = false;
-  Time stop_deadline_;
+  LoopInbox inbox_;
+  mutable std::mutex snapshot_mutex_;
   LoopSnapshot snapshot_;
 };
 
@@ -184,7 +160,7 @@ Status EngineLoopImpl::CheckSize(const LoopRequest& request) const {
                                        unknown - request.prompt.begin(), *unknown, n_vocab_ - 1));
   }
   const int64_t cells = Work::CellsOf(prompt_tokens, request.max_tokens);
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(snapshot_mutex_);
   if (cells > snapshot_.largest_request_cells) {
     return OutOfBudget(fmt::format(
         "prompt of {} tokens and {} to generate need {} KV cells: the memory budget of {} bytes has room "
@@ -197,50 +173,16 @@ Status EngineLoopImpl::CheckSize(const LoopRequest& request) const {
 Result<RequestId> EngineLoopImpl::Submit(LoopRequest request) {
   ESPALIER_CHECK(!request.prompt.empty() && request.max_tokens >= 0 && request.listener != nullptr);
   ESPALIER_CHECK(request.max_tokens == 0 || request.sampler != nullptr);
-  Status status = CheckSize(request);
+  if (Status status = CheckSize(request); !status.ok()) {
+    inbox_.CountRefused();
+    return status;
+  }
   auto work = std::make_unique<Work>();
   work->prompt_tokens = static_cast<int64_t>(request.prompt.size());
   work->tokens = std::move(request.prompt);
   work->request = std::move(request);
   work->submitted = clock_.Now();
-
-  const std::lock_guard lock(mutex_);
-  if (status.ok() && stopping_) {
-    status = Busy("the server is shutting down");
-  } else if (status.ok()) {
-    status = CheckQueueBounds({.requests = options_.max_waiting, .cells = options_.max_waiting_cells}, in_queue_,
-                              queue_cells_, work->cells());
-  }
-  if (!status.ok()) {
-    ++refused_;
-    return status;
-  }
-  work->id = ++last_id_;
-  ++in_queue_;
-  queue_cells_ += work->cells();
-  inbox_.submitted.push_back(std::move(work));
-  wake_.notify_one();
-  return last_id_;
-}
-
-void EngineLoopImpl::Cancel(RequestId id) {
-  const std::lock_guard lock(mutex_);
-  inbox_.cancelled.push_back(id);
-  wake_.notify_one();
-}
-
-void EngineLoopImpl::Wake() {
-  const std::lock_guard lock(mutex_);
-  inbox_.look = true;
-  wake_.notify_one();
-}
-
-void EngineLoopImpl::Stop(Time deadline) {
-  const std::lock_guard lock(mutex_);
-  stop_deadline_ = stopping_ ? std::min(stop_deadline_, deadline) : deadline;
-  stopping_ = true;
-  inbox_.look = true;  // Run may be about to sleep
-  wake_.notify_one();
+  return inbox_.Put(std::move(work));
 }
 
 // --- what holds KV
@@ -317,18 +259,14 @@ std::vector<SequenceId> EngineLoopImpl::Sequences() const {
 // --- one step
 
 bool EngineLoopImpl::Receive() {
-  Inbox inbox;
-  {
-    const std::lock_guard lock(mutex_);
-    std::swap(inbox, inbox_);
-  }
-  for (auto& work : inbox.submitted) {
+  LoopInbox::Messages messages = inbox_.Take();
+  for (auto& work : messages.submitted) {
     waiting_.PushBack(std::move(work));
   }
-  for (const RequestId id : inbox.cancelled) {
+  for (const RequestId id : messages.cancelled) {
     CancelWork(id);
   }
-  return inbox.look;
+  return messages.look;
 }
 
 void EngineLoopImpl::CancelWork(RequestId id) {
@@ -417,13 +355,13 @@ void EngineLoopImpl::ReprefillWherePays(Time now) {
   }
 }
 
-std::vector<EngineLoopImpl::Share> EngineLoopImpl::Shares() const {
+std::vector<BatchShare> EngineLoopImpl::Shares() const {
   std::vector<BatchDemand> demands;
   for (const auto& work : running_) {
     demands.push_back({.tokens = work->to_compute(), .decoding = work->decoding()});
   }
   const std::vector<int64_t> tokens = PlanBatch(demands, pace_.tokens(), options_.batch_tokens);
-  std::vector<Share> shares;
+  std::vector<BatchShare> shares;
   for (const bool decoding : {true, false}) {  // whoever is waiting for one token does not share a graph with prompts
     for (size_t i = 0; i < running_.size(); ++i) {
       if (tokens[i] > 0 && demands[i].decoding == decoding) {
@@ -434,54 +372,7 @@ std::vector<EngineLoopImpl::Share> EngineLoopImpl::Shares() const {
   return shares;
 }
 
-void EngineLoopImpl::TakeRow(const Share& share, int64_t row_in_share, std::span<const float> logits,
-                             std::vector<Sampled>& sampled) {
-  Work& work = *share.work;
-  const int64_t position = work.computed + row_in_share;  // the row tells of the token behind this one
-  const LoopRequest& request = work.request;
-  if (request.prompt_scores && position + 1 < work.prompt_tokens) {
-    work.scores.push_back(
-        ScoreToken(logits, work.tokens[static_cast<size_t>(position + 1)], std::max(request.n_top, 0)));
-    ++work.scores_told;
-    return;
-  }
-  if (request.max_tokens == 0) {
-    return;
-  }
-  const int32_t token = request.sampler->Sample(logits);
-  Sampled result = {&work, {}, request.sampler->Accept(token)};
-  if (request.n_top >= 0) {
-    result.scores = ScoreToken(logits, token, request.n_top);
-  } else {
-    result.scores.chosen.token = token;
-  }
-  sampled.push_back(std::move(result));
-}
-
-Status EngineLoopImpl::Compute(const std::vector<Share>& shares, std::vector<Sampled>& sampled) {
-  std::vector<BatchToken> batch;
-  std::vector<std::pair<size_t, int64_t>> rows;  // share, and which of its tokens
-  for (size_t s = 0; s < shares.size(); ++s) {
-    const Work& work = *shares[s].work;
-    for (int64_t i = 0; i < shares[s].tokens; ++i) {
-      const int64_t position = work.computed + i;
-      const bool last = position + 1 == static_cast<int64_t>(work.tokens.size());
-      const bool wanted =
-          (last && work.request.max_tokens > 0) ||
-          (work.request.prompt_scores && position + 1 < work.prompt_tokens && position >= work.scores_told);
-      batch.push_back({work.tokens[static_cast<size_t>(position)], work.sequence, wanted});
-      if (wanted) {
-        rows.emplace_back(s, i);
-      }
-    }
-  }
-  return engine_.Decode(batch, [&](int64_t row, std::span<const float> logits) {
-    const auto& [share, i] = rows[static_cast<size_t>(row)];
-    TakeRow(shares[share], i, logits, sampled);
-  });
-}
-
-void EngineLoopImpl::DeliverToken(Sampled& sampled, Time now) {
+void EngineLoopImpl::DeliverToken(const SampledToken& sampled, Time now) {
   Work& work = *sampled.work;
   if (!sampled.status.ok()) {
     EndWork(&work, FinishReason::kFailed, sampled.status, now);
@@ -509,9 +400,10 @@ void EngineLoopImpl::DeliverToken(Sampled& sampled, Time now) {
   }
 }
 
-void EngineLoopImpl::Deliver(const std::vector<Share>& shares, std::vector<Sampled>& sampled, Time now) {
+void EngineLoopImpl::Deliver(const std::vector<BatchShare>& shares, const std::vector<SampledToken>& sampled,
+                             Time now) {
   std::vector<Work*> done;  // prompts of requests that want no answer
-  for (const Share& share : shares) {
+  for (const BatchShare& share : shares) {
     Work& work = *share.work;
     const bool in_prompt = work.computed < work.prompt_tokens;
     work.computed += share.tokens;
@@ -530,7 +422,7 @@ void EngineLoopImpl::Deliver(const std::vector<Share>& shares, std::vector<Sampl
       }
     }
   }
-  for (Sampled& one : sampled) {
+  for (const SampledToken& one : sampled) {
     DeliverToken(one, now);
   }
   for (Work* work : done) {
@@ -551,21 +443,21 @@ bool EngineLoopImpl::LoadBlocks(Time now) {
   return false;
 }
 
-void EngineLoopImpl::RunBatch(const std::vector<Share>& shares) {
+void EngineLoopImpl::RunBatch(const std::vector<BatchShare>& shares) {
   const Time start = clock_.Now();
   ++counters_.steps;
-  std::vector<Sampled> sampled;
-  const Status status = Compute(shares, sampled);
+  std::vector<SampledToken> sampled;
+  const Status status = RunShares(engine_, shares, sampled);
   const Time now = clock_.Now();
   if (!status.ok()) {
-    for (const Share& share : shares) {
+    for (const BatchShare& share : shares) {
       EndWork(share.work, FinishReason::kFailed, status, now);
     }
     return;
   }
   int64_t prompt = 0;
   int64_t all = 0;
-  for (const Share& share : shares) {
+  for (const BatchShare& share : shares) {
     prompt += share.work->decoding() ? 0 : share.tokens;
     all += share.tokens;
   }
@@ -586,52 +478,29 @@ Result<bool> EngineLoopImpl::Step() {
     keeper_.TrimToFit();
   }
   // Of what a plan is made of, too little is resident to answer with until the last of it has come.
-  const std::vector<Share> shares = keeper_.incomplete() ? std::vector<Share>() : Shares();
+  const std::vector<BatchShare> shares = keeper_.incomplete() ? std::vector<BatchShare>() : Shares();
   if (!shares.empty()) {
     RunBatch(shares);
   }
   const Time now = clock_.Now();
   keeper_.Watch(now, MillisecondsBetween(start, now));
-  TellQueue();
+  inbox_.TellQueue(static_cast<int>(waiting_.size()), waiting_.cells());
   PublishIfDue(now);
   return loaded || !shares.empty();
 }
 
 Status EngineLoopImpl::Run() {
-  while (true) {
-    const bool idle = running_.empty() && waiting_.empty();
-    if (Draining(idle)) {
-      break;
-    }
+  while (!inbox_.Drained(idle(), clock_.Now())) {
     ESPALIER_ASSIGN_OR_RETURN(const bool worked, Step());
     if (!worked) {
       Publish(clock_.Now());
-      Sleep();
+      inbox_.Sleep(std::chrono::duration<double, std::milli>(options_.tick_ms), idle(), clock_.Now());
     }
   }
   Receive();
   EndAll(FinishReason::kShutdown);
   Publish(clock_.Now());
   return Status::Ok();
-}
-
-// Stopped, and nothing is left to do, or no time to do it.
-bool EngineLoopImpl::Draining(bool idle) const {
-  const std::lock_guard lock(mutex_);
-  return stopping_ && ((idle && inbox_.submitted.empty()) || clock_.Now() >= stop_deadline_);
-}
-
-void EngineLoopImpl::Sleep() {
-  std::unique_lock lock(mutex_);
-  std::chrono::duration<double, std::milli> longest(options_.tick_ms);
-  if (stopping_) {
-    longest = std::min<std::chrono::duration<double, std::milli>>(longest, stop_deadline_ - clock_.Now());
-  }
-  // Stop may have been called since Run last asked, and been heard of by the step in between.
-  const bool idle = running_.empty() && waiting_.empty();
-  wake_.wait_for(lock, longest, [&] {
-    return !inbox_.submitted.empty() || !inbox_.cancelled.empty() || inbox_.look || (stopping_ && idle);
-  });
 }
 
 // --- ends
@@ -647,7 +516,7 @@ void EngineLoopImpl::EndWork(Work* work, FinishReason reason, Status status, Tim
 void EngineLoopImpl::Finish(std::unique_ptr<Work> work, FinishReason reason, Status status, Time now) {
   const bool ended_well = reason == FinishReason::kEndOfText || reason == FinishReason::kLength;
   (ended_well ? counters_.completed : reason == FinishReason::kCancelled ? counters_.cancelled : counters_.failed) += 1;
-  const int64_t generated = work->generated();
+  RequestEnd end = work->EndAt(now);
   if (work->sequence >= 0) {
     // A cancelled answer is as good a beginning as another.
     const bool keep = reason != FinishReason::kFailed && options_.cache_prompts && work->computed > 0 &&
@@ -659,21 +528,11 @@ void EngineLoopImpl::Finish(std::unique_ptr<Work> work, FinishReason reason, Sta
       engine_.RemoveSequence(work->sequence);
     }
   }
-  RequestEnd end;
   end.reason = reason;
   end.status = std::move(status);
-  end.prompt_tokens = work->prompt_tokens;
-  end.cached_tokens = work->cached_tokens;
-  end.generated_tokens = generated;
-  end.preemptions = work->preemptions;
-  const bool started = work->started != Time();
-  const bool answered = work->first_token != Time();
-  end.queue_ms = MillisecondsBetween(work->submitted, started ? work->started : now);
-  end.prefill_ms = started ? MillisecondsBetween(work->started, answered ? work->first_token : now) : 0;
-  end.decode_ms = answered ? MillisecondsBetween(work->first_token, work->last_token) : 0;
   end.plan_text = engine_.plan().ToText();
   end.loss = keeper_.controller().loss();
-  end.plan_changes = started ? static_cast<int>(keeper_.transitions() - work->transitions_at_start) : 0;
+  end.plan_changes = work->started != Time() ? static_cast<int>(keeper_.transitions() - work->transitions_at_start) : 0;
   if (observer_ != nullptr) {
     observer_->OnRequestEnd(end);
   }
@@ -691,31 +550,6 @@ void EngineLoopImpl::EndAll(FinishReason reason) {
 }
 
 // --- what is told
-
-// How full the queue is, for Submit.
-void EngineLoopImpl::TellQueue() {
-  const std::lock_guard lock(mutex_);
-  in_queue_ = static_cast<int>(waiting_.size());
-  queue_cells_ = waiting_.cells();
-  for (const auto& work : inbox_.submitted) {
-    ++in_queue_;
-    queue_cells_ += work->cells();
-  }
-}
-
-RequestView ViewOf(const Work& work, bool running) {
-  RequestView view;
-  view.id = work.id;
-  view.state = !running          ? RequestView::State::kWaiting
-               : work.decoding() ? RequestView::State::kDecode
-                                 : RequestView::State::kPrefill;
-  view.prompt_tokens = work.prompt_tokens;
-  view.cached_tokens = work.cached_tokens;
-  view.prefilled_tokens = std::min(work.computed, work.prompt_tokens);
-  view.generated_tokens = work.generated();
-  view.max_tokens = work.request.max_tokens;
-  return view;
-}
 
 void EngineLoopImpl::PublishIfDue(Time now) {
   constexpr std::chrono::milliseconds kEvery(50);
@@ -755,10 +589,10 @@ void EngineLoopImpl::Publish(Time now) {
   s.loss = keeper_.controller().loss();
   s.policy = policy_name_;
   for (const auto& work : running_) {
-    s.requests.push_back(ViewOf(*work, true));
+    s.requests.push_back(work->View(true));
   }
   for (const auto& work : waiting_) {
-    s.requests.push_back(ViewOf(*work, false));
+    s.requests.push_back(work->View(false));
   }
   s.running = static_cast<int>(running_.size());
   s.waiting = static_cast<int>(waiting_.size());
@@ -775,27 +609,11 @@ void EngineLoopImpl::Publish(Time now) {
   s.overshoot_byte_seconds = keeper_.overshoot_byte_seconds();
   const double over = SecondsBetween(speed_.front().first, now);
   s.tokens_per_second = over > 0 ? static_cast<double>(counters_.generated_tokens - speed_.front().second) / over : 0;
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(snapshot_mutex_);
   snapshot_ = std::move(s);
 }
 
 }  // namespace
-
-const char* FinishReasonName(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kEndOfText:
-      return "end of text";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-    case FinishReason::kFailed:
-      return "failed";
-    case FinishReason::kShutdown:
-      return "shutdown";
-  }
-  return "";
-}
 
 std::unique_ptr<EngineLoop> EngineLoop::Create(const Parts& parts, const LoopOptions& options) {
   return std::make_unique<EngineLoopImpl>(parts, options);

@@ -14,13 +14,10 @@
 // tokens; they are computed again when there is room. Only Cancel, a failing engine and Stop end a request early.
 #pragma once
 
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -66,17 +63,6 @@ struct LoopOptions {
   double settle_ms = 60000;     // likewise for small rises (limit_hysteresis.h)
   double hold_ms = 60000;       // room for requests that ended is kept for those to come for so long
   double reprefill_ratio = 4;   // as GenerationOptions::reprefill_ratio
-};
-
-// What a running or waiting request looks like from outside.
-struct RequestView {
-  RequestId id = 0;
-  enum class State { kWaiting, kPrefill, kDecode } state = State::kWaiting;
-  int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;
-  int64_t prefilled_tokens = 0;
-  int64_t generated_tokens = 0;
-  int64_t max_tokens = 0;
 };
 
 // The loop's state at some moment of the last quarter of a second.

@@ -80,4 +80,15 @@ struct LoopRequest {
   std::shared_ptr<RequestListener> listener;
 };
 
+// What a running or waiting request looks like from outside.
+struct RequestView {
+  RequestId id = 0;
+  enum class State { kWaiting, kPrefill, kDecode } state = State::kWaiting;
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;
+  int64_t prefilled_tokens = 0;  // cached ones included
+  int64_t generated_tokens = 0;
+  int64_t max_tokens = 0;
+};
+
 }  // namespace espalier

@@ -41,6 +41,9 @@ struct Work {
   bool decoding() const { return generated() > 0 && to_compute() == 1; }
   // KV cells that it may come to hold: the last token that is generated is not computed.
   int64_t cells() const { return CellsOf(prompt_tokens, request.max_tokens); }
+  // How it went if it ends now. Reason, status and what is known of plans are the caller's.
+  RequestEnd EndAt(Time now) const;
+  RequestView View(bool running) const;
   static int64_t CellsOf(int64_t prompt_tokens, int64_t max_tokens) {
     return prompt_tokens + (max_tokens > 0 ? max_tokens - 1 : 0);
   }
