@@ -206,21 +206,21 @@ Status Serve(ServeOptions& o) {
   served.budget = &limit.sources();
   served.metrics = metrics.get();
 
-  std::atomic<bool> loop_ended = false;
-  Status loop_status;
-  std::thread engine_thread([&] {
-    loop_status = loop->Run();
-    loop_ended = true;
-  });
   api.Attach(served);
   Announce(o, *http, setup, served);
-  WaitForEnd(*interrupt.get(), loop_ended);
-
-  api.Drain();
-  http->StopAccepting();
-  loop->Stop(LoopClock::Time::clock::now() +
-             std::chrono::duration_cast<LoopClock::Time::duration>(std::chrono::duration<double>(o.shutdown_timeout)));
-  engine_thread.join();
+  std::atomic<bool> loop_ended = false;
+  std::thread watcher([&] {
+    WaitForEnd(*interrupt.get(), loop_ended);
+    api.Drain();
+    http->StopAccepting();
+    loop->Stop(LoopClock::Time::clock::now() + std::chrono::duration_cast<LoopClock::Time::duration>(
+                                                   std::chrono::duration<double>(o.shutdown_timeout)));
+  });
+  // On the thread that made the engine: OpenMP keeps a team of threads for each thread that computed something, and
+  // with two teams there are more threads than cores, so that they sleep at every barrier (a fifth of the speed).
+  const Status loop_status = loop->Run();
+  loop_ended = true;
+  watcher.join();
   limit.StopWatching();
   api.Flush();  // answers that ended go out before the connections do
   http->Shutdown();

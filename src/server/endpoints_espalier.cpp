@@ -66,11 +66,12 @@ ApiError BelowMinimum(uint64_t limit_bytes, uint64_t minimum_bytes) {
 
 // When the limit holds at the latest: the step that runs now, a tick, and the time to move what is above the limit.
 int64_t DeadlineMs(const Served& served, const LoopSnapshot& snapshot, uint64_t limit_bytes) {
-  constexpr double kStepMs = 250;  // prefills are sized for about this long (LoopOptions::prefill_ms)
+  constexpr double kLeastStepMs = 250;  // prefills beside answers are sized for about this long
+  const double step_ms = std::max(snapshot.step_ms, kLeastStepMs);
   constexpr double kMsPerGib = 25;
   const uint64_t used = snapshot.managed.total() + snapshot.process_bytes;
   const uint64_t moved = used > limit_bytes ? used - limit_bytes : 0;
-  return std::llround(std::ceil(kStepMs + served.loop->options().tick_ms +
+  return std::llround(std::ceil(step_ms + served.loop->options().tick_ms +
                                 kMsPerGib * static_cast<double>(moved) / static_cast<double>(kGiB)));
 }
 

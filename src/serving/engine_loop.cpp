@@ -98,7 +98,7 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   bool Admissible(const Work& work) const;
   void Begin(std::unique_ptr<Work> work, Time now);
   void ForgetFinishedOfOtherPlans();
-  void ReprefillWherePays(Time now);
+  bool ReprefillNext(Time now);
   std::vector<BatchShare> Shares() const;
   void RunBatch(const std::vector<BatchShare>& shares);
   void Deliver(const std::vector<BatchShare>& shares, const std::vector<SampledToken>& sampled, Time now);
@@ -133,8 +133,9 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   SequenceId next_sequence_ = 0;
   PrefillPace pace_;
   MemoryKeeper keeper_;
-  bool was_loading_ = false;
+  bool reprefills_due_ = false;  // blocks came back since the last request was computed again
   Counters counters_;
+  double step_ms_ = 0;  // of the last step
   Time published_;
   std::deque<std::pair<Time, int64_t>> speed_;  // generated tokens so far, of the last seconds
 
@@ -338,21 +339,32 @@ void EngineLoopImpl::ForgetFinishedOfOtherPlans() {
   }
 }
 
-// Attention blocks came back, and running sequences have no rows there.
-void EngineLoopImpl::ReprefillWherePays(Time now) {
-  for (const auto& work : running_) {
+// Attention blocks came back, and running sequences have no rows there. One request at a time is computed again, so
+// that not everybody waits at once. False if nobody is left for whom it pays.
+bool EngineLoopImpl::ReprefillNext(Time now) {
+  const auto pays = [&](const std::unique_ptr<Work>& work) {
     const int64_t to_come = work->request.max_tokens - work->generated();
-    const bool pays = static_cast<double>(work->computed) <= options_.reprefill_ratio * static_cast<double>(to_come);
-    if (work->computed == 0 || !pays || engine_.SkippedBlocks(work->sequence).empty()) {
-      continue;
-    }
-    ServingEvent event = keeper_.Event(ServingEvent::Kind::kReprefill, now);
-    event.text = fmt::format("request {}: {} tokens are computed again, to use attention blocks that came back",
-                             work->id, work->computed);
-    events_.Add(std::move(event));
-    GiveUpKv(*work);
-    Place(*work);
+    return work->computed > 0 &&
+           static_cast<double>(work->computed) <= options_.reprefill_ratio * static_cast<double>(to_come) &&
+           !engine_.SkippedBlocks(work->sequence).empty();
+  };
+  const bool busy = std::any_of(running_.begin(), running_.end(),
+                                [](const auto& work) { return work->generated() > 0 && !work->decoding(); });
+  if (busy) {
+    return true;
   }
+  const auto found = std::find_if(running_.begin(), running_.end(), pays);
+  if (found == running_.end()) {
+    return false;
+  }
+  Work& work = **found;
+  ServingEvent event = keeper_.Event(ServingEvent::Kind::kReprefill, now);
+  event.text = fmt::format("request {}: {} tokens are computed again, to use attention blocks that came back", work.id,
+                           work.computed);
+  events_.Add(std::move(event));
+  GiveUpKv(work);
+  Place(work);
+  return true;
 }
 
 std::vector<BatchShare> EngineLoopImpl::Shares() const {
@@ -360,7 +372,9 @@ std::vector<BatchShare> EngineLoopImpl::Shares() const {
   for (const auto& work : running_) {
     demands.push_back({.tokens = work->to_compute(), .decoding = work->decoding()});
   }
-  const std::vector<int64_t> tokens = PlanBatch(demands, pace_.tokens(), options_.batch_tokens);
+  const bool alone = std::none_of(demands.begin(), demands.end(), [](const BatchDemand& d) { return d.decoding; });
+  const std::vector<int64_t> tokens =
+      PlanBatch(demands, alone ? pace_.tokens_alone() : pace_.tokens(), options_.batch_tokens);
   std::vector<BatchShare> shares;
   for (const bool decoding : {true, false}) {  // whoever is waiting for one token does not share a graph with prompts
     for (size_t i = 0; i < running_.size(); ++i) {
@@ -434,12 +448,10 @@ void EngineLoopImpl::Deliver(const std::vector<BatchShare>& shares, const std::v
 bool EngineLoopImpl::LoadBlocks(Time now) {
   if (keeper_.loading(now)) {
     keeper_.Load(now);
-    was_loading_ = true;
+    reprefills_due_ = true;
     return true;
   }
-  if (std::exchange(was_loading_, false)) {
-    ReprefillWherePays(now);
-  }
+  reprefills_due_ = reprefills_due_ && ReprefillNext(now);
   return false;
 }
 
@@ -468,6 +480,7 @@ void EngineLoopImpl::RunBatch(const std::vector<BatchShare>& shares) {
 Result<bool> EngineLoopImpl::Step() {
   const bool look = Receive();
   const Time start = clock_.Now();
+  const int64_t transitions = keeper_.transitions();
   keeper_.Tend(start, look);
   ForgetFinishedOfOtherPlans();
   Admit(start);
@@ -477,13 +490,17 @@ Result<bool> EngineLoopImpl::Step() {
   if (finished_.cells() > 0) {
     keeper_.TrimToFit();
   }
+  if (look || keeper_.transitions() != transitions) {
+    Publish(clock_.Now());  // whoever asked for it looks, and a step may take long
+  }
   // Of what a plan is made of, too little is resident to answer with until the last of it has come.
   const std::vector<BatchShare> shares = keeper_.incomplete() ? std::vector<BatchShare>() : Shares();
   if (!shares.empty()) {
     RunBatch(shares);
   }
   const Time now = clock_.Now();
-  keeper_.Watch(now, MillisecondsBetween(start, now));
+  step_ms_ = MillisecondsBetween(start, now);
+  keeper_.Watch(now, step_ms_);
   inbox_.TellQueue(static_cast<int>(waiting_.size()), waiting_.cells());
   PublishIfDue(now);
   return loaded || !shares.empty();
@@ -605,6 +622,7 @@ void EngineLoopImpl::Publish(Time now) {
   s.preemptions = counters_.preemptions;
   s.transitions = keeper_.transitions();
   s.steps = counters_.steps;
+  s.step_ms = step_ms_;
   s.violations = keeper_.violations();
   s.overshoot_byte_seconds = keeper_.overshoot_byte_seconds();
   const double over = SecondsBetween(speed_.front().first, now);

@@ -99,6 +99,7 @@ struct LoopSnapshot {
   int64_t preemptions = 0;
   int64_t transitions = 0;
   int64_t steps = 0;
+  double step_ms = 0;                 // of the last one
   int64_t violations = 0;             // steps that ended above the limit after the reaction deadline
   double overshoot_byte_seconds = 0;  // above the limit, deadline or not
   double tokens_per_second = 0;       // generated, over the last seconds

@@ -130,12 +130,26 @@ TEST_F(EngineLoopTest, StepsOfALongPromptTakeAboutTheTimeAskedFor) {
   engine_.on_decode = [this](std::span<const BatchToken> batch) {
     clock_.Advance(2.0 * static_cast<double>(batch.size()));
   };
-  const Sent sent = SendLong(350, 2);
+  const Sent decoding = SendLong(20, 30);
+  Step();
+  const size_t before = engine_.batches.size();
+  const Sent sent = SendLong(280, 2);
   StepUntilEnded(sent);
-  ASSERT_GE(engine_.batches.size(), 8u);
-  for (size_t i = 1; i < 8; ++i) {  // nothing was known of the first
-    EXPECT_EQ(engine_.batches[i].size(), 20u);
+  ASSERT_GE(engine_.batches.size(), before + 8);
+  for (size_t i = before + 1; i < before + 8; ++i) {
+    EXPECT_EQ(engine_.batches[i].size(), 1 + 20u) << "a token for the other one, and 40 ms of the prompt";
   }
+}
+
+TEST_F(EngineLoopTest, AStepTakesLongerWhileNobodyWaitsForANextToken) {
+  Start({.prefill_ms = 20, .cache_prompts = false});
+  engine_.on_decode = [this](std::span<const BatchToken> batch) {
+    clock_.Advance(2.0 * static_cast<double>(batch.size()));
+  };
+  StepUntilEnded(SendLong(20, 1));  // tells the pace
+  const size_t before = engine_.batches.size();
+  StepUntilEnded(SendLong(350, 1));
+  EXPECT_EQ(engine_.batches.size() - before, 5u) << "350 tokens, 5 * 16 at once: 10 would take 20 ms, 16 is the least";
 }
 
 TEST_F(EngineLoopTest, AShortPromptDoesNotWaitForALongOne) {
