@@ -38,6 +38,7 @@ class CorsResponder final : public HttpResponder {
   void End() override { inner_->End(); }
   void OnDisconnect(std::function<void()> callback) override { inner_->OnDisconnect(std::move(callback)); }
   bool disconnected() const override { return inner_->disconnected(); }
+  void Post(std::function<void()> task) override { inner_->Post(std::move(task)); }
 
  private:
   const std::shared_ptr<HttpResponder> inner_;

@@ -39,22 +39,40 @@ AnswerHead NewHead(const Served& served, ApiKind kind) {
           .fingerprint = "espalier-" ESPALIER_VERSION};
 }
 
+}  // namespace
+
+void Completions::Live::Add(int n) {
+  const std::lock_guard lock(mutex_);
+  count_ += n;
+  none_.notify_all();
+}
+
+void Completions::Live::WaitForNone() {
+  constexpr std::chrono::seconds kLongest(5);
+  std::unique_lock lock(mutex_);
+  none_.wait_for(lock, kLongest, [this] { return count_ == 0; });
+}
+
 // One HTTP request: its choices, each a request in the loop. Lives until the last of them has ended; all of it runs on
-// the worker.
-class Call : public std::enable_shared_from_this<Call> {
+// the connection's thread of work.
+class Completions::Call : public std::enable_shared_from_this<Call> {
  public:
-  Call(const Served& served, SerialWorker& worker, CompletionRequest request, std::shared_ptr<HttpResponder> responder)
+  Call(const Served& served, std::shared_ptr<Live> live, CompletionRequest request,
+       std::shared_ptr<HttpResponder> responder)
       : served_(served),
-        worker_(worker),
+        live_(std::move(live)),
         request_(std::move(request)),
         head_(NewHead(served, request_.kind)),
         responder_(std::move(responder)) {
+    live_->Add(1);
     if (request_.stream) {
       stream_.emplace(head_, request_);
     }
   }
 
-  // On the thread of the connection: everything that can be wrong with the request, and takes time.
+  ~Call() { live_->Add(-1); }
+
+  // Everything that can be wrong with the request, and takes time.
   std::optional<ApiError> Prepare();
   void Begin();
 
@@ -87,7 +105,7 @@ class Call : public std::enable_shared_from_this<Call> {
   void CancelAll();
 
   const Served& served_;
-  SerialWorker& worker_;
+  const std::shared_ptr<Live> live_;
   CompletionRequest request_;
   const AnswerHead head_;
   const std::shared_ptr<HttpResponder> responder_;
@@ -97,20 +115,20 @@ class Call : public std::enable_shared_from_this<Call> {
   bool over_ = false;       // answered: with an error, perhaps
 };
 
-class Call::Listener final : public RequestListener {
+class Completions::Call::Listener final : public RequestListener {
  public:
   Listener(std::shared_ptr<Call> call, size_t index) : call_(std::move(call)), index_(index) {}
 
   void OnPromptScores(std::vector<TokenScores> scores) override {
-    call_->worker_.Post([call = call_, i = index_, scores = std::move(scores)]() mutable {
+    call_->responder_->Post([call = call_, i = index_, scores = std::move(scores)]() mutable {
       call->TakePromptScores(i, std::move(scores));
     });
   }
   void OnToken(const TokenScores& scores) override {
-    call_->worker_.Post([call = call_, i = index_, scores] { call->TakeToken(i, scores); });
+    call_->responder_->Post([call = call_, i = index_, scores] { call->TakeToken(i, scores); });
   }
   void OnEnd(const RequestEnd& end) override {
-    call_->worker_.Post([call = call_, i = index_, end] { call->TakeEnd(i, end); });
+    call_->responder_->Post([call = call_, i = index_, end] { call->TakeEnd(i, end); });
   }
 
  private:
@@ -118,7 +136,7 @@ class Call::Listener final : public RequestListener {
   const size_t index_;
 };
 
-std::optional<ApiError> Call::Prepare() {
+std::optional<ApiError> Completions::Call::Prepare() {
   auto prompts = PromptTokens(served_, request_);
   if (IsError(prompts)) {
     return std::get<ApiError>(std::move(prompts));
@@ -149,7 +167,7 @@ std::optional<ApiError> Call::Prepare() {
   return std::nullopt;
 }
 
-void Call::Begin() {
+void Completions::Call::Begin() {
   for (size_t i = 0; i < choices_.size(); ++i) {
     LoopRequest wanted = std::move(choices_[i].prepared);
     wanted.listener = std::make_shared<Listener>(shared_from_this(), i);
@@ -162,12 +180,12 @@ void Call::Begin() {
   }
   responder_->OnDisconnect([weak = weak_from_this()] {
     if (const auto call = weak.lock()) {
-      call->worker_.Post([call] { call->CancelAll(); });
+      call->CancelAll();
     }
   });
 }
 
-void Call::CancelAll() {
+void Completions::Call::CancelAll() {
   over_ = true;
   for (const Choice& choice : choices_) {
     if (choice.id != 0 && !choice.ended) {
@@ -176,11 +194,11 @@ void Call::CancelAll() {
   }
 }
 
-ScoredPiece Call::Describe(const ScoredToken& token) const {
+ScoredPiece Completions::Call::Describe(const ScoredToken& token) const {
   return {.token = token.token, .piece = served_.tokenizer->Piece(token.token, true), .logprob = token.logprob};
 }
 
-TokenAnswer Call::Describe(const TokenScores& scores, int64_t text_offset) const {
+TokenAnswer Completions::Call::Describe(const TokenScores& scores, int64_t text_offset) const {
   TokenAnswer answer;
   answer.chosen = Describe(scores.chosen);
   for (const ScoredToken& token : scores.top) {
@@ -191,7 +209,7 @@ TokenAnswer Call::Describe(const TokenScores& scores, int64_t text_offset) const
 }
 
 // The text of the prompt goes first, as if it had been generated.
-void Call::EchoPrompt(Choice& choice) {
+void Completions::Call::EchoPrompt(Choice& choice) {
   if (request_.echo && !choice.begun) {
     TextStream whole;
     std::string text = whole.Push(served_.tokenizer->Decode(choice.prompt)) + whole.Flush();
@@ -200,7 +218,7 @@ void Call::EchoPrompt(Choice& choice) {
   }
 }
 
-void Call::TakePromptScores(size_t index, std::vector<TokenScores> scores) {
+void Completions::Call::TakePromptScores(size_t index, std::vector<TokenScores> scores) {
   Choice& choice = choices_[index];
   if (over_) {
     return;
@@ -222,8 +240,8 @@ void Call::TakePromptScores(size_t index, std::vector<TokenScores> scores) {
   TakeText(choice, std::move(text), {}, answers);
 }
 
-void Call::TakeText(Choice& choice, std::string text, std::span<const int32_t> tokens,
-                    std::span<const TokenAnswer> scores) {
+void Completions::Call::TakeText(Choice& choice, std::string text, std::span<const int32_t> tokens,
+                                 std::span<const TokenAnswer> scores) {
   if (!stream_) {
     choice.answer.text += text;
     choice.answer.tokens.insert(choice.answer.tokens.end(), tokens.begin(), tokens.end());
@@ -248,7 +266,7 @@ void Call::TakeText(Choice& choice, std::string text, std::span<const int32_t> t
   Send(stream_->Part(part));
 }
 
-void Call::TakeToken(size_t index, const TokenScores& scores) {
+void Completions::Call::TakeToken(size_t index, const TokenScores& scores) {
   Choice& choice = choices_[index];
   if (over_ || choice.stopped) {
     return;
@@ -270,7 +288,7 @@ void Call::TakeToken(size_t index, const TokenScores& scores) {
   }
 }
 
-void Call::TakeEnd(size_t index, const RequestEnd& end) {
+void Completions::Call::TakeEnd(size_t index, const RequestEnd& end) {
   Choice& choice = choices_[index];
   choice.ended = true;
   if (over_) {
@@ -305,7 +323,7 @@ void Call::TakeEnd(size_t index, const RequestEnd& end) {
   }
 }
 
-void Call::Send(std::string part) {
+void Completions::Call::Send(std::string part) {
   if (part.empty() || over_) {
     return;
   }
@@ -322,7 +340,7 @@ void Call::Send(std::string part) {
   }
 }
 
-void Call::Fail(const ApiError& error) {
+void Completions::Call::Fail(const ApiError& error) {
   if (streaming_) {
     Send(SseError(error));
     responder_->End();
@@ -332,7 +350,7 @@ void Call::Fail(const ApiError& error) {
   CancelAll();
 }
 
-void Call::Complete() {
+void Completions::Call::Complete() {
   std::vector<ChoiceAnswer> answers;
   for (Choice& choice : choices_) {
     answers.push_back(std::move(choice.answer));
@@ -347,6 +365,8 @@ void Call::Complete() {
   }
   over_ = true;
 }
+
+namespace {
 
 bool IsServed(const Served& served, const std::string& model) {
   return model.empty() || model == served.name || model == served.model->path();
@@ -372,12 +392,12 @@ void Completions::Answer(ApiKind kind, const std::string& body, std::shared_ptr<
     responder->Send(ErrorAnswer(error));
     return;
   }
-  const auto call = std::make_shared<Call>(served_, worker_, std::move(parsed), responder);
+  const auto call = std::make_shared<Call>(served_, live_, std::move(parsed), responder);
   if (const auto error = call->Prepare()) {
     responder->Send(ErrorAnswer(*error));
     return;
   }
-  worker_.Post([call] { call->Begin(); });
+  call->Begin();
 }
 
 }  // namespace espalier

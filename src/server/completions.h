@@ -1,16 +1,17 @@
 // Completions of all three APIs: from a body to requests in the engine loop, and from their tokens to an answer, whole
 // or streamed.
 //
-// Parsing, templates and tokenising run on the thread of the connection; everything after that (text, JSON, the
-// response) on one worker thread. The engine thread only hands tokens over.
+// All of it runs on the connection's own thread of work (HttpResponder::Post): parsing, templates, tokenising, and
+// later text and JSON. The engine thread only hands tokens over.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "server/completion_request.h"
 #include "server/http_server.h"
-#include "server/serial_worker.h"
 #include "server/served.h"
 
 namespace espalier {
@@ -23,12 +24,25 @@ class Completions {
 
   // Answers, now or later, with an error where it has to. A client that goes away ends its requests.
   void Answer(ApiKind kind, const std::string& body, std::shared_ptr<HttpResponder> responder);
-  // Returns when all that the loop has handed over is in the responders' hands.
-  void Flush() { worker_.Flush(); }
+  // Returns when all that the loop has handed over is in the responders' hands, or after some seconds.
+  void Flush() { live_->WaitForNone(); }
 
  private:
+  // Answers that are under way; outlives this in those that nobody waited for.
+  class Live {
+   public:
+    void Add(int n);
+    void WaitForNone();
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable none_;
+    int count_ = 0;
+  };
+  class Call;
+
   const Served& served_;
-  SerialWorker worker_;
+  const std::shared_ptr<Live> live_ = std::make_shared<Live>();
 };
 
 }  // namespace espalier

@@ -141,6 +141,7 @@ class AskingResponder final : public HttpResponder {
   bool Write(std::string /*part*/) override { return true; }
   void End() override {}
   void OnDisconnect(std::function<void()> callback) override { *callback_ = std::move(callback); }
+  void Post(std::function<void()> task) override { task(); }
   bool disconnected() const override { return false; }
 
  private:
@@ -175,6 +176,7 @@ class EventfulResponder final : public HttpResponder {
   }
   void End() override {}
   void OnDisconnect(std::function<void()> callback) override { disconnect = std::move(callback); }
+  void Post(std::function<void()> task) override { task(); }
   bool disconnected() const override { return false; }
 
   std::string body;

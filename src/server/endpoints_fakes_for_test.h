@@ -79,6 +79,7 @@ class FakeResponder final : public HttpResponder {
     }
     callback();
   }
+  void Post(std::function<void()> task) override { task(); }
   bool disconnected() const override { return gone_; }
 
   // The client goes away.

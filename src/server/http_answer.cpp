@@ -18,6 +18,7 @@ class Responder final : public HttpResponder {
   void End() override { answer_->End(); }
   void OnDisconnect(std::function<void()> callback) override { answer_->OnDisconnect(std::move(callback)); }
   bool disconnected() const override { return answer_->disconnected(); }
+  void Post(std::function<void()> task) override { answer_->Post(std::move(task)); }
 
  private:
   const std::shared_ptr<HttpAnswer> answer_;
@@ -28,8 +29,9 @@ class Responder final : public HttpResponder {
 // A callback may own the last reference to a responder, whose end comes back here: callbacks that are not wanted any
 // more are moved to a local declared before the lock, and so destroyed after it is released.
 
-HttpAnswer::HttpAnswer(size_t max_backlog_bytes, std::function<void()> wake)
-    : max_backlog_bytes_(max_backlog_bytes), wake_(std::move(wake)) {}
+HttpAnswer::HttpAnswer(size_t max_backlog_bytes, std::function<void()> wake,
+                       std::function<void(std::function<void()>)> post)
+    : max_backlog_bytes_(max_backlog_bytes), wake_(std::move(wake)), post_(std::move(post)) {}
 
 void HttpAnswer::WakeLocked() {
   if (!wake_pending_ && wake_) {
@@ -124,6 +126,16 @@ bool HttpAnswer::disconnected() const {
   return gone_ || broken_;
 }
 
+void HttpAnswer::Post(std::function<void()> task) {
+  std::function<void()> unwanted;  // destroyed without the lock: it may own the last reference to a responder
+  const std::lock_guard lock(mutex_);
+  if (gone_ || !post_) {
+    unwanted = std::move(task);
+  } else {
+    post_(std::move(task));
+  }
+}
+
 void HttpAnswer::Dropped() {
   std::function<void()> unwanted;
   const std::lock_guard lock(mutex_);
@@ -167,9 +179,11 @@ bool HttpAnswer::ended() const {
 void HttpAnswer::Disconnect() {
   std::function<void()> callback;
   std::function<void()> wake;
+  std::function<void(std::function<void()>)> post;
   {
     const std::lock_guard lock(mutex_);
     wake = std::exchange(wake_, nullptr);
+    post = std::exchange(post_, nullptr);
     gone_ = true;
     callback = std::exchange(on_disconnect_, nullptr);
     waiting_.clear();

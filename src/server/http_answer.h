@@ -18,7 +18,8 @@ namespace espalier {
 class HttpAnswer {
  public:
   // `wake` tells the connection to come and Take(); it is called once for all that was written since the last Take().
-  HttpAnswer(size_t max_backlog_bytes, std::function<void()> wake);
+  // `post` hands a task to the connection's strand, under the same rule as `wake`.
+  HttpAnswer(size_t max_backlog_bytes, std::function<void()> wake, std::function<void(std::function<void()>)> post);
 
   // The answering side: HttpResponder's contract. Calls out of order (a second Send, Write before Begin or after End)
   // change nothing; Write then gives false. Once End or Send was called, OnDisconnect's callback is not wanted any
@@ -29,6 +30,7 @@ class HttpAnswer {
   void End();
   void OnDisconnect(std::function<void()> callback);
   bool disconnected() const;
+  void Post(std::function<void()> task);
   // Nobody is left who could answer.
   void Dropped();
 
@@ -58,6 +60,7 @@ class HttpAnswer {
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   std::function<void()> wake_;
+  std::function<void(std::function<void()>)> post_;
   bool wake_pending_ = false;
   State state_ = State::kOpen;
   std::optional<HttpResponse> head_;

@@ -193,9 +193,11 @@ void HttpConnection::Dispatch() {
   chunked_ = false;
   complete_ = false;
   parser_ = std::make_unique<HttpRequestParser>(core_->options.max_header_bytes, core_->options.max_body_bytes);
-  answer_ = std::make_shared<HttpAnswer>(core_->options.max_backlog_bytes, [self = shared_from_this()] {
-    asio::post(self->socket_.get_executor(), [self] { self->OnWake(); });
-  });
+  const auto self = shared_from_this();
+  answer_ = std::make_shared<HttpAnswer>(
+      core_->options.max_backlog_bytes,
+      [self] { asio::post(self->socket_.get_executor(), [self] { self->OnWake(); }); },
+      [self](std::function<void()> task) { asio::post(self->socket_.get_executor(), std::move(task)); });
   core_->handler(std::move(request), MakeHttpResponder(answer_));
 }
 

@@ -53,6 +53,9 @@ class HttpResponder {
   // counts as gone.
   virtual void OnDisconnect(std::function<void()> callback) = 0;
   virtual bool disconnected() const = 0;
+  // Runs `task` on the connection's own thread of work: one at a time and in order, also with the handler's call and
+  // OnDisconnect's callback. Dropped, not run, once the answer is complete or the client has gone.
+  virtual void Post(std::function<void()> task) = 0;
 };
 
 using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<HttpResponder> responder)>;
