@@ -536,8 +536,8 @@ void EngineLoopImpl::Finish(std::unique_ptr<Work> work, FinishReason reason, Sta
   RequestEnd end = work->EndAt(now);
   if (work->sequence >= 0) {
     // A cancelled answer is as good a beginning as another.
-    const bool keep = reason != FinishReason::kFailed && options_.cache_prompts && work->computed > 0 &&
-                      work->plan_epoch == keeper_.plan_epoch();
+    const bool keep = reason != FinishReason::kFailed && options_.cache_prompts && work->request.cache_prompt &&
+                      work->computed > 0 && work->plan_epoch == keeper_.plan_epoch();
     if (keep) {
       work->tokens.resize(static_cast<size_t>(work->computed));
       finished_.Add(work->sequence, work->tokens);

@@ -76,7 +76,7 @@ struct LoopRequest {
   std::unique_ptr<Sampler> sampler;  // fresh; needed if max_tokens > 0
   int n_top = -1;                    // likeliest tokens told with each token; 0: its own probability only; -1: neither
   bool prompt_scores = false;        // tell the scores of the prompt, too; computes all of it anew
-  bool cache_prompt = true;          // may begin with what an earlier request computed
+  bool cache_prompt = true;  // may begin with what an earlier request computed, and leave its own to a later one
   std::shared_ptr<RequestListener> listener;
 };
 
