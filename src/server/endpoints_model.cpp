@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "server/completion_response.h"
 #include "server/endpoints.h"
 #include "server/endpoints_parts.h"
 #include "server/state_json.h"
@@ -79,30 +80,11 @@ Json TwinJson(const Served& served) {
             {"quantization_level", served.model->quantization()}}}};
 }
 
-Json SamplingJson(const SamplerOptions& sampling) {
-  return {{"seed", sampling.seed},
-          {"temperature", sampling.temperature},
-          {"dynatemp_range", sampling.dynatemp_range},
-          {"dynatemp_exponent", sampling.dynatemp_exponent},
-          {"top_k", sampling.top_k},
-          {"top_p", sampling.top_p},
-          {"min_p", sampling.min_p},
-          {"top_n_sigma", sampling.top_n_sigma},
-          {"xtc_probability", sampling.xtc_probability},
-          {"xtc_threshold", sampling.xtc_threshold},
-          {"typical_p", sampling.typical_p},
-          {"repeat_last_n", sampling.repeat_last_n},
-          {"repeat_penalty", sampling.repeat_penalty},
-          {"presence_penalty", sampling.presence_penalty},
-          {"frequency_penalty", sampling.frequency_penalty},
-          {"dry_multiplier", sampling.dry_multiplier},
-          {"dry_base", sampling.dry_base},
-          {"dry_allowed_length", sampling.dry_allowed_length},
-          {"dry_penalty_last_n", sampling.dry_penalty_last_n},
-          {"mirostat", sampling.mirostat},
-          {"mirostat_tau", sampling.mirostat_tau},
-          {"mirostat_eta", sampling.mirostat_eta},
-          {"ignore_eos", sampling.ignore_eos}};
+// What a request that says nothing is answered with.
+Json DefaultSettings(const SamplerOptions& sampling) {
+  CompletionRequest request;
+  request.sampling = sampling;
+  return GenerationSettingsJson(request, sampling.seed);
 }
 
 // The text of a special token; null where the vocabulary has none.
@@ -130,7 +112,7 @@ HttpResponse ModelsAnswer(const Served& served) {
 HttpResponse PropsAnswer(const Served& served) {
   const auto text = [&](int32_t token) { return token < 0 ? "" : served.tokenizer->Piece(token, true); };
   return JsonAnswer(
-      {{"default_generation_settings", {{"n_ctx", served.context_tokens}, {"params", SamplingJson(served.sampling)}}},
+      {{"default_generation_settings", {{"n_ctx", served.context_tokens}, {"params", DefaultSettings(served.sampling)}}},
        {"total_slots", served.n_parallel},
        {"model_alias", served.name},
        {"model_ftype", served.model->quantization()},

@@ -125,6 +125,16 @@ TEST_F(EngineLoopTest, ALongPromptNeverKeepsDecodingRequestsFromTheirTokens) {
   }
 }
 
+TEST_F(EngineLoopTest, WhoWantsNoCachedPromptLeavesNone) {
+  Start();
+  LoopRequest uncached;
+  uncached.cache_prompt = false;
+  StepUntilEnded(Send(RandomPrompt(random_, 40), 3, std::move(uncached)));
+  EXPECT_EQ(engine_.used_cells(), 0);
+  StepUntilEnded(Send(RandomPrompt(random_, 40), 3));
+  EXPECT_GE(engine_.used_cells(), 40) << "others leave theirs";
+}
+
 TEST_F(EngineLoopTest, StepsOfALongPromptTakeAboutTheTimeAskedFor) {
   Start({.prefill_ms = 40, .cache_prompts = false});
   engine_.on_decode = [this](std::span<const BatchToken> batch) {
