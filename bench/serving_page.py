@@ -284,6 +284,9 @@ Figures are medians (lowest-highest); ratios are those of neighbours in time.
             parts += ["## Many clients\n", self.clients_section(result)]
         if result := self.load("prefill"):
             parts += ["## A long prompt beside streams\n", self.prefill_section(result)]
+        missing = [f"`{step}`" for step in STEPS if not self.load(step)]
+        if missing:
+            parts += ["## Not measured here\n", f"Steps of the script that were not run: {', '.join(missing)}.\n"]
         return "\n".join(parts)
 
 

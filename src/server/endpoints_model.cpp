@@ -111,18 +111,18 @@ HttpResponse ModelsAnswer(const Served& served) {
 
 HttpResponse PropsAnswer(const Served& served) {
   const auto text = [&](int32_t token) { return token < 0 ? "" : served.tokenizer->Piece(token, true); };
-  return JsonAnswer(
-      {{"default_generation_settings", {{"n_ctx", served.context_tokens}, {"params", DefaultSettings(served.sampling)}}},
-       {"total_slots", served.n_parallel},
-       {"model_alias", served.name},
-       {"model_ftype", served.model->quantization()},
-       {"model_path", served.model->path()},
-       {"modalities", {{"vision", false}, {"audio", false}}},
-       {"chat_template", MetadataString(*served.model, "tokenizer.chat_template")},
-       {"bos_token", text(served.tokenizer->bos())},
-       {"eos_token", text(served.tokenizer->eos())},
-       {"build_info", fmt::format("espalier {}", ESPALIER_VERSION)},
-       {"is_sleeping", false}});
+  return JsonAnswer({{"default_generation_settings",
+                      {{"n_ctx", served.context_tokens}, {"params", DefaultSettings(served.sampling)}}},
+                     {"total_slots", served.n_parallel},
+                     {"model_alias", served.name},
+                     {"model_ftype", served.model->quantization()},
+                     {"model_path", served.model->path()},
+                     {"modalities", {{"vision", false}, {"audio", false}}},
+                     {"chat_template", MetadataString(*served.model, "tokenizer.chat_template")},
+                     {"bos_token", text(served.tokenizer->bos())},
+                     {"eos_token", text(served.tokenizer->eos())},
+                     {"build_info", fmt::format("espalier {}", ESPALIER_VERSION)},
+                     {"is_sleeping", false}});
 }
 
 HttpResponse SlotsAnswer(const Served& served) {
