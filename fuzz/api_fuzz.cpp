@@ -47,7 +47,7 @@ std::string Stream(const std::string& text, const std::vector<std::string>& stop
   }
   out += stream.Flush();
   ESPALIER_CHECK(IsUtf8(out));
-  ESPALIER_CHECK(stream.characters_sent() == static_cast<int64_t>(CountCharacters(out)));
+  ESPALIER_CHECK(stream.characters_sent() == static_cast<int64_t>(CountCodePoints(out)));
   for (const std::string& stop : stops) {
     ESPALIER_CHECK(out.find(stop) == std::string::npos);
   }
