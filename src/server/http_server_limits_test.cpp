@@ -224,7 +224,7 @@ TEST(HttpLimits, WithoutDescriptorsItWaitsWithoutSpinningAndServesLater) {
   const double begin = ProcessorSeconds();
   std::this_thread::sleep_for(std::chrono::seconds(1));
   // A loop that fails at once uses up much of this second: 0.4 s of it even where others want the processor too.
-  EXPECT_LT(ProcessorSeconds() - begin, 0.1);
+  EXPECT_LT(ProcessorSeconds() - begin, 0.2);
   EXPECT_EQ(server->connections(), 0);
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_EQ(client.ReadAnswer().status, 200);
