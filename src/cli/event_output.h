@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/status.h"
-#include "server/serial_worker.h"
+#include "cli/serial_worker.h"
 #include "serving/events.h"
 
 namespace espalier {

@@ -140,7 +140,6 @@ Served ServedOf(const ServeOptions& o, const ServingSetup& setup, const SamplerO
   served.base = setup.placement.survey.base;
   served.name = NameOf(o, *setup.model);
   served.context_tokens = setup.loop.request_cells;
-  served.answer_share = setup.loop.request_cells;
   served.n_parallel = setup.loop.max_running;
   served.sampling = sampling;
   for (int32_t token = 0; token < setup.tokenizer->n_vocab(); ++token) {

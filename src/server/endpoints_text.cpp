@@ -9,6 +9,7 @@
 #include "server/completion_request_parts.h"
 #include "server/endpoints.h"
 #include "server/endpoints_parts.h"
+#include "server/prompt_tokens.h"
 #include "server/utf8.h"
 
 namespace espalier {
@@ -194,17 +195,11 @@ ApiResult<HttpResponse> ApplyTemplateAnswer(const Served& served, std::string_vi
   if (fields.error()) {
     return *fields.error();
   }
-  std::span<const ChatMessage> messages = request.messages;
-  std::string begun;  // by the assistant, for the model to go on with
-  if (request.continue_final_message) {
-    begun = messages.back().content;
-    messages = messages.first(messages.size() - 1);
-  }
-  const auto text = ApplyChatTemplate(*served.model, messages, request.add_generation_prompt);
+  const auto text = ChatText(served, request);
   if (!text.ok()) {
     return ErrorFromStatus(text.status());
   }
-  return JsonAnswer({{"prompt", *text + begun}});
+  return JsonAnswer({{"prompt", *text}});
 }
 
 }  // namespace espalier

@@ -63,15 +63,8 @@ Result<std::vector<int32_t>> TokensOfPieces(const Tokenizer& tokenizer, const Pr
 }
 
 Result<std::vector<int32_t>> TokensOfChat(const Served& served, const CompletionRequest& request) {
-  std::span<const ChatMessage> messages = request.messages;
-  std::string begun;  // by the assistant, for the model to go on with
-  if (request.continue_final_message) {
-    begun = messages.back().content;
-    messages = messages.first(messages.size() - 1);
-  }
-  ESPALIER_ASSIGN_OR_RETURN(std::string text,
-                            ApplyChatTemplate(*served.model, messages, request.add_generation_prompt));
-  return served.tokenizer->Encode(text + begun, true, true);
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ChatText(served, request));
+  return served.tokenizer->Encode(text, true, true);
 }
 
 ApiResult<std::vector<int32_t>> Checked(const Served& served, Result<std::vector<int32_t>> tokens) {
@@ -93,6 +86,18 @@ ApiResult<std::vector<int32_t>> Checked(const Served& served, Result<std::vector
 }
 
 }  // namespace
+
+Result<std::string> ChatText(const Served& served, const CompletionRequest& request) {
+  std::span<const ChatMessage> messages = request.messages;
+  std::string begun;  // by the assistant, for the model to go on with
+  if (request.continue_final_message) {
+    begun = messages.back().content;
+    messages = messages.first(messages.size() - 1);
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text,
+                            ApplyChatTemplate(*served.model, messages, request.add_generation_prompt));
+  return text + begun;
+}
 
 ApiResult<std::vector<std::vector<int32_t>>> PromptTokens(const Served& served, const CompletionRequest& request) {
   std::vector<std::vector<int32_t>> prompts;
@@ -121,8 +126,7 @@ int64_t AnswerTokens(const Served& served, int64_t asked, int64_t prompt_tokens)
     return std::min(asked, most);
   }
   const int64_t largest = served.loop->snapshot().largest_request_cells;
-  const int64_t share = prompt_tokens < served.answer_share ? room(served.answer_share) : most;
-  return std::clamp<int64_t>(std::min(share, room(largest)), 1, most);
+  return std::clamp<int64_t>(room(largest), 1, most);
 }
 
 ApiResult<std::unique_ptr<Sampler>> MakeSampler(const Served& served, const CompletionRequest& request, int choice) {

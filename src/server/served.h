@@ -26,7 +26,6 @@ struct Served {
   BudgetBase base;             // what budgets in percent are a share of
   std::string name;            // of the model in the API
   int64_t context_tokens = 0;  // prompt + answer of one request at most
-  int64_t answer_share = 0;    // context for a request that names no max_tokens, if its prompt is shorter
   size_t longest_piece = 0;    // bytes of the longest token; 0: not known
   int n_parallel = 1;
   SamplerOptions sampling;  // defaults for what a request does not say

@@ -18,9 +18,8 @@ class SerialWorker {
   SerialWorker& operator=(const SerialWorker&) = delete;
 
   void Post(std::function<void()> task);
-  // Returns when everything that was posted before is done, and what that posted. Not from the worker's thread.
-  void Flush();
-  // Likewise, and ends: later posts are dropped.
+  // Returns when everything that was posted before is done, and ends: later posts are dropped. Not from the worker's
+  // thread.
   void Finish();
 
  private:

@@ -1,6 +1,5 @@
-#include "server/serial_worker.h"
+#include "cli/serial_worker.h"
 
-#include <future>
 #include <utility>
 
 namespace espalier {
@@ -15,15 +14,6 @@ void SerialWorker::Finish() {
   wake_.notify_one();
   if (thread_.joinable()) {
     thread_.join();
-  }
-}
-
-void SerialWorker::Flush() {
-  // Twice: what was posted by what was posted before.
-  for (int i = 0; i < 2; ++i) {
-    std::promise<void> done;
-    Post([&done] { done.set_value(); });
-    done.get_future().wait();
   }
 }
 
