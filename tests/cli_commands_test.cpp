@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "support/cli.h"
+#include "support/paths.h"
 
 namespace espalier::test {
 namespace {
@@ -17,8 +18,8 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-const std::string kTwin = std::string(ESPALIER_TEST_MODELS) + "/espalier-twin-f16.gguf";
-const std::string kText = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+const std::string kTwin = ModelPath("espalier-twin-f16.gguf");
+const std::string kText = DataPath("books-excerpt.txt");
 
 const std::vector<std::string> kRunTwin = {"run", kTwin, "-t", "1", "--temp", "0", "-n", "8", "-p", "The old house"};
 

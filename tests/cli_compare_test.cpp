@@ -16,6 +16,7 @@
 #include "profile/text_sketch.h"
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 #include "text/tokenizer.h"
 
 namespace espalier::test {
@@ -24,7 +25,7 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-const std::string kExcerpt = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+const std::string kExcerpt = DataPath("books-excerpt.txt");
 constexpr int64_t kWindow = 64;
 
 class CompareTest : public CliTest {

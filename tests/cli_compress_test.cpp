@@ -8,6 +8,7 @@
 
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 #include "text/libllama_reference.h"
 
 namespace espalier::test {
@@ -15,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kText = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+const std::string kText = DataPath("books-excerpt.txt");
 const std::vector<std::string> kOnText = {"--text", kText, "-c", "48", "--windows", "2"};
 
 std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {

@@ -10,6 +10,7 @@
 #include "model/gguf_file.h"
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 #include "support/peer.h"
 
 namespace espalier::test {
@@ -17,7 +18,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kText = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+const std::string kText = DataPath("books-excerpt.txt");
 
 class CliExport : public CliTest {
  protected:

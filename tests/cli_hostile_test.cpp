@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "support/gguf_bytes.h"
 #include "support/models.h"
+#include "support/paths.h"
 
 namespace espalier::test {
 namespace {
@@ -44,7 +45,7 @@ class Hostile : public testing::Test {
 
   // `arguments` in shell syntax; `limits` are ulimit commands in front.
   Outcome Run(const std::string& arguments, const std::string& limits = "") const {
-    const std::string command = limits + "'" ESPALIER_BINARY "' " + arguments + " > '" + Path("stdout") + "' 2> '" +
+    const std::string command = limits + "'" + ProgramPath() + "' " + arguments + " > '" + Path("stdout") + "' 2> '" +
                                 Path("stderr") + "' < /dev/null";
     const int status = std::system(command.c_str());
     Outcome outcome;

@@ -12,6 +12,7 @@
 #include "profile/profile_file.h"
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 
 namespace espalier::test {
 namespace {
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
 
 constexpr int kLayers = 6;
-const std::string kText = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+const std::string kText = DataPath("books-excerpt.txt");
 
 // What the profile has measured: blocks dropped, loss. At workload 1x256 they take 93.6, 90.7, 80.7 and 72.0 % of the
 // dense peak.

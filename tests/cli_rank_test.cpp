@@ -12,6 +12,7 @@
 
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 
 namespace espalier::test {
 namespace {
@@ -20,7 +21,7 @@ using nlohmann::json;
 
 class CliRank : public CliTest {
  protected:
-  static std::string Excerpt() { return Slurp(ESPALIER_TEST_DATA "/books-excerpt.txt"); }
+  static std::string Excerpt() { return Slurp(DataPath("books-excerpt.txt")); }
 
   // Two windows of 48 tokens: a few hundred plans of 12 blocks in a second or two. No swaps, which end by the clock.
   std::vector<std::string> Rank(const std::string& profile) {
@@ -190,7 +191,7 @@ TEST_F(CliRank, RefusesFilesThatAreNotItsProfile) {
 }
 
 TEST_F(CliRank, FullDiskIsTold) {
-  const std::string command = "ulimit -f 4; exec '" ESPALIER_BINARY "' rank '" + TwinPath() + "' --text '" +
+  const std::string command = "ulimit -f 4; exec '" + ProgramPath() + "' rank '" + TwinPath() + "' --text '" +
                               Write("text.txt", Excerpt().substr(0, 4000)) + "' -o '" + Path("p") +
                               "' -c 48 --windows 2 -t 1 > '" + Path("stdout") + "' 2> '" + Path("stderr") + "'";
   const int status = std::system(("sh -c \"" + command + "\"").c_str());

@@ -7,13 +7,14 @@
 
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 
 namespace espalier::test {
 namespace {
 
 using nlohmann::json;
 
-const std::string kText = std::string(ESPALIER_TEST_DATA) + "/books-excerpt.txt";
+const std::string kText = DataPath("books-excerpt.txt");
 
 TEST_F(CliTest, StratNetIsTrainedAndDecides) {
   const std::string profile = Path("profile");

@@ -10,6 +10,7 @@
 #include "eval/scoring.h"
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 #include "text/libllama_reference.h"
 #include "text/tokenizer.h"
 
@@ -18,7 +19,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::string kBlimp = std::string(ESPALIER_TEST_DATA) + "/blimp-excerpt.jsonl";
+const std::string kBlimp = DataPath("blimp-excerpt.jsonl");
 // Many items share a batch here, the oracle computes one request at a time: kernels round differently for other shapes,
 // and the worst seen of a thousand requests was 0.012 nats. A token too many or too few moves a sum by whole nats.
 constexpr double kBetweenShapes = 0.03;

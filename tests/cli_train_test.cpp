@@ -5,6 +5,7 @@
 
 #include "support/cli.h"
 #include "support/models.h"
+#include "support/paths.h"
 
 namespace espalier::test {
 namespace {
@@ -15,9 +16,7 @@ class CliTrain : public CliTest {
  protected:
   using Arguments = std::vector<std::string>;
 
-  std::string TextPath() const {
-    return Write("text.txt", Slurp(ESPALIER_TEST_DATA "/books-excerpt.txt").substr(0, 4000));
-  }
+  std::string TextPath() const { return Write("text.txt", Slurp(DataPath("books-excerpt.txt")).substr(0, 4000)); }
 
   // A profile of the twin, ranked on two windows of 48 tokens.
   std::string Ranked() {

@@ -16,6 +16,7 @@
 #include "importance/gsi.h"
 #include "importance/rank.h"
 #include "support/models.h"
+#include "support/paths.h"
 #include "text/tokenizer.h"
 
 namespace espalier::test {
@@ -32,7 +33,7 @@ EngineOptions OneThread(KvType kv) {
 Windows ExcerptWindows(const Model& model, int64_t window_tokens, int64_t count) {
   const auto tokenizer = Tokenizer::Open(model);
   EXPECT_TRUE(tokenizer.ok());
-  const auto text = ReadWholeFile(ESPALIER_TEST_DATA "/books-excerpt.txt", 1 << 20);
+  const auto text = ReadWholeFile(DataPath("books-excerpt.txt"), 1 << 20);
   EXPECT_TRUE(text.ok());
   const auto windows = CutWindows(**tokenizer, model.hparams().n_ctx_train, "books-excerpt", *text,
                                   {.window_tokens = window_tokens, .max_windows = count});

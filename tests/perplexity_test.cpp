@@ -21,6 +21,7 @@
 #include "eval/window_batches.h"
 #include "support/engines.h"
 #include "support/models.h"
+#include "support/paths.h"
 #include "support/peer.h"
 #include "text/libllama_reference.h"
 #include "text/tokenizer.h"
@@ -28,7 +29,7 @@
 namespace espalier::test {
 namespace {
 
-constexpr const char* kExcerpt = ESPALIER_TEST_DATA "/books-excerpt.txt";
+const std::string kExcerpt = DataPath("books-excerpt.txt");
 constexpr int64_t kWindows = 12;
 
 // llama-perplexity -m MODEL -f tests/data/books-excerpt.txt -c 512 --chunks 12 -t 1 (llama.cpp 4df29be, the quantised

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "support/gguf_bytes.h"
+#include "support/paths.h"
 
 namespace espalier {
 namespace {
@@ -137,7 +138,7 @@ TEST(Fingerprint, SamplesBothEndsAndTheMiddleOfLargeTensors) {
 TEST(Fingerprint, TellsTheReferenceModelsApart) {
   std::set<std::string> seen;
   for (const char* name : {"espalier-reference-f16", "espalier-twin-f16"}) {
-    const auto model = Model::Open(std::string(ESPALIER_TEST_MODELS) + "/" + name + ".gguf");
+    const auto model = Model::Open(test::ModelPath(std::string(name) + ".gguf"));
     ASSERT_TRUE(model.ok());
     const auto fingerprint = Fingerprint(**model);
     ASSERT_TRUE(fingerprint.ok());

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "support/gguf_bytes.h"
+#include "support/paths.h"
 
 namespace espalier {
 namespace {
@@ -21,7 +22,7 @@ Result<std::shared_ptr<const Model>> Load(const GgufBytes& file) {
 
 TEST(Model, OpensTheReferenceModels) {
   for (const auto& [name, layers] : {std::pair{"espalier-reference-f16", 16}, std::pair{"espalier-twin-f16", 6}}) {
-    const auto opened = Model::Open(std::string(ESPALIER_TEST_MODELS) + "/" + name + ".gguf");
+    const auto opened = Model::Open(test::ModelPath(std::string(name) + ".gguf"));
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     const Model& model = **opened;
     EXPECT_EQ(model.n_layer(), layers);

@@ -287,8 +287,10 @@ TEST(OrderPolicies, DensityTakesTheChainOfTheNearestWorkload) {
   const MemoryModel model = TestModel(6);
   const Profile profile = TestProfile(6);
   const auto policy = MakeOrFail("density", profile);
-  for (const auto& [tokens, chain] : std::vector<std::pair<int64_t, int64_t>>{
+  for (const auto& tokens_and_chain : std::vector<std::pair<int64_t, int64_t>>{
            {1, 100}, {300, 100}, {330, 1000}, {3100, 1000}, {3200, 10000}, {100'000, 10000}}) {
+    const auto tokens = tokens_and_chain.first;
+    const auto chain = tokens_and_chain.second;
     const Observation observation = Observe(model, tokens, Total(Observe(model, tokens), Plan::Dense(6)) * 9 / 10);
     const auto found = std::find_if(profile.rankings.begin(), profile.rankings.end(), [&](const Ranking& ranking) {
       return ranking.method == "density" && ranking.kv_cells == chain;

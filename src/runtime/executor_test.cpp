@@ -10,6 +10,7 @@
 #include "runtime/engine_setup.h"
 #include "runtime/kv_cache.h"
 #include "runtime/weights.h"
+#include "support/paths.h"
 
 namespace espalier {
 namespace {
@@ -54,7 +55,7 @@ class RandomShapes {
 class ComputeBuffer : public testing::TestWithParam<std::tuple<int, int, bool>> {};
 
 TEST_P(ComputeBuffer, MeasuredForTheWorstCaseHoldsAnySubBatch) {
-  const auto model = *Model::Open(ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf");
+  const auto model = *Model::Open(test::ModelPath("espalier-twin-f16.gguf"));
   EngineOptions options;
   options.n_ctx = 2 * kKvPadding;
   options.n_ubatch = std::get<0>(GetParam());

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "server/endpoints_fakes_for_test.h"
+#include "support/paths.h"
 
 namespace espalier {
 namespace {
@@ -19,7 +20,7 @@ constexpr BudgetBase kBase = {.process_bytes = 100, .dense_peak_bytes = 1000};
 class EndpointsTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    auto model = Model::Open(ESPALIER_TEST_MODELS "/espalier-reference-f16.gguf");
+    auto model = Model::Open(test::ModelPath("espalier-reference-f16.gguf"));
     ASSERT_TRUE(model.ok()) << model.status().message();
     model_ = new std::shared_ptr<const Model>(*model);
     auto tokenizer = Tokenizer::Open(**model_);

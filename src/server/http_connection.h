@@ -38,7 +38,8 @@ struct HttpServerCore {
   boost::asio::io_context io;
   std::atomic<bool> draining = false;  // no new connections, no new requests
   std::atomic<int> connections = 0;    // objects that exist, those of refused clients not counted
-  std::atomic<int> refused = 0;        // objects that exist for clients that are told 503
+  std::atomic<int64_t> failed_accepts = 0;
+  std::atomic<int> refused = 0;  // objects that exist for clients that are told 503
 
   std::mutex mutex;
   // Guarded by mutex:

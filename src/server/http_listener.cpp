@@ -96,6 +96,7 @@ void HttpListener::Accept() {
     if (!error || error == asio::error::connection_aborted) {
       return self->Accept();
     }
+    ++self->core_->failed_accepts;
     self->pause_.expires_after(kPauseAfterFailure);
     self->pause_.async_wait([self](const error_code&) { self->Accept(); });
   });

@@ -38,6 +38,7 @@ class Server final : public HttpServer {
 
   uint16_t port() const override { return port_; }
   int connections() const override { return core_->connections; }
+  int64_t failed_accepts() const override { return core_->failed_accepts; }
 
   void StopAccepting() override {
     const std::lock_guard lock(door_mutex_);

@@ -85,6 +85,8 @@ class HttpServer {
 
   virtual uint16_t port() const = 0;
   virtual int connections() const = 0;
+  // How often accept() failed, as it does without descriptors: a client then waits in the system's queue.
+  virtual int64_t failed_accepts() const = 0;
   // Takes no new connections and, on the present ones, no new requests after the one that is being answered.
   virtual void StopAccepting() = 0;
   // Closes what is left and joins the threads. REQUIRES: not called on one of them (by a handler or a callback)

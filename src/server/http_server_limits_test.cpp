@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <ctime>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -203,12 +202,6 @@ TEST(HttpLimits, AClientThatStillSendsReadsWhyItIsRefused) {
   EXPECT_EQ(client.ReadAnswer().status, 413);
 }
 
-double ProcessorSeconds() {
-  timespec time = {};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
-
 TEST(HttpLimits, WithoutDescriptorsItWaitsWithoutSpinningAndServesLater) {
   const auto server = StartForTest(Echo);
   RawClient client;
@@ -221,10 +214,9 @@ TEST(HttpLimits, WithoutDescriptorsItWaitsWithoutSpinningAndServesLater) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
   client.Connect(server->port());
   client.Send(kGet);
-  const double begin = ProcessorSeconds();
   std::this_thread::sleep_for(std::chrono::seconds(1));
-  // A loop that fails at once uses up much of this second: 0.4 s of it even where others want the processor too.
-  EXPECT_LT(ProcessorSeconds() - begin, 0.2);
+  EXPECT_GE(server->failed_accepts(), 1);
+  EXPECT_LE(server->failed_accepts(), 20);  // a loop without a pause has tens of thousands by now
   EXPECT_EQ(server->connections(), 0);
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_EQ(client.ReadAnswer().status, 200);

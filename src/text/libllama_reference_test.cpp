@@ -6,12 +6,14 @@
 #include <cmath>
 #include <numeric>
 
+#include "support/paths.h"
+
 namespace espalier {
 namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kTwin = ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf";
+const std::string kTwin = test::ModelPath("espalier-twin-f16.gguf");
 constexpr size_t kVocab = 8192;
 
 std::unique_ptr<LibllamaReference> Open(LibllamaOptions options) {

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "model/model.h"
+#include "support/paths.h"
 
 namespace espalier {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-constexpr const char* kTwin = ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf";
+const std::string kTwin = test::ModelPath("espalier-twin-f16.gguf");
 
 class QuantizeTest : public ::testing::Test {
  protected:

@@ -7,6 +7,8 @@
 #include <limits>
 #include <set>
 
+#include "support/paths.h"
+
 namespace espalier {
 namespace {
 
@@ -15,7 +17,7 @@ using ::testing::HasSubstr;
 class SamplerTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    auto model = Model::Open(ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf");
+    auto model = Model::Open(test::ModelPath("espalier-twin-f16.gguf"));
     ASSERT_TRUE(model.ok()) << model.status().message();
     auto tokenizer = Tokenizer::Open(**model);
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "support/gguf_bytes.h"
+#include "support/paths.h"
 
 namespace espalier {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr const char* kTwin = ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf";
+const std::string kTwin = test::ModelPath("espalier-twin-f16.gguf");
 
 std::shared_ptr<const Model> OpenTwin() {
   auto model = Model::Open(kTwin);

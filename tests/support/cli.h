@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "support/paths.h"
+
 namespace espalier::test {
 
 struct Outcome {
@@ -29,13 +31,14 @@ inline std::string Slurp(const std::filesystem::path& path) {
 }
 
 [[noreturn]] inline void Execute(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), ESPALIER_BINARY);
+  const std::string program = ProgramPath();
+  arguments.insert(arguments.begin(), program);
   std::vector<char*> argv;
   for (std::string& argument : arguments) {
     argv.push_back(argument.data());
   }
   argv.push_back(nullptr);
-  ::execv(ESPALIER_BINARY, argv.data());
+  ::execv(program.c_str(), argv.data());
   ::_exit(127);
 }
 

@@ -11,19 +11,13 @@
 #include "base/file.h"
 #include "model/model.h"
 #include "model/random_model.h"
+#include "support/paths.h"
 #include "text/quantize.h"
 
 namespace espalier::test {
 
-inline std::string ReferencePath() { return ESPALIER_TEST_MODELS "/espalier-reference-f16.gguf"; }
-inline std::string TwinPath() { return ESPALIER_TEST_MODELS "/espalier-twin-f16.gguf"; }
-
-// A folder for made models, shared by all tests of a build and kept between runs.
-inline std::string ScratchFolder() {
-  const auto folder = std::filesystem::path(ESPALIER_TEST_SCRATCH);
-  std::filesystem::create_directories(folder);
-  return folder.string();
-}
+inline std::string ReferencePath() { return ModelPath("espalier-reference-f16.gguf"); }
+inline std::string TwinPath() { return ModelPath("espalier-twin-f16.gguf"); }
 
 // The twin (6 layers, trained) at `type` ("F16" is the file itself).
 inline std::string TwinAt(const std::string& type) {
