@@ -77,7 +77,8 @@ TEST(RpcDevice, ComputesTheBitsOfTheHostThroughReleaseAndRestore) {
   const auto model = OpenOrFail(TwinAt("Q8_0"));
   EngineOptions options = ExactOptions();
   options.repack = false;  // the server gives its ordinary buffers
-  options.n_ctx = 256;
+  options.n_ctx = 512;
+  options.max_sequences = 2;
   const Plan dense = Plan::Dense(model->n_layer());
   auto host = OpenEngine(model, options, dense);
   options.device = server.device();
@@ -105,7 +106,7 @@ TEST(RpcDevice, ComputesTheBitsOfTheHostThroughReleaseAndRestore) {
     }
     EXPECT_EQ(device->memory_in_use().weight_bytes, weights);
   }
-  // Freed cells in the middle: rows move through the device's memory.
+  // The second slot while the first is freed.
   for (Engine* engine : {host.get(), device.get()}) {
     DecodeLast(*engine, 1, std::span(tokens).first(20));
     engine->RemoveSequence(0);

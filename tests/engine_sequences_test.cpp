@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <filesystem>
+#include <map>
+#include <random>
 #include <string>
 #include <thread>
 
@@ -88,6 +90,89 @@ TEST_F(Sequences, MixedInOneBatchUnderDifferentPlansEqualRunningAlone) {
   for (size_t s = 0; s < plans.size(); ++s) {
     EXPECT_LT(MaxDifference(alone[s], together[s]), kShapeTolerance) << "sequence " << s;
   }
+}
+
+// Slots are taken and freed in any order, batches are of any shape, and every row still is of its own sequence.
+TEST_F(Sequences, ManyThatComeAndGoEqualEachOneAlone) {
+  EngineOptions options = ExactOptions();
+  options.n_ctx = 4096;
+  engine_ = OpenEngine(model_, options, dense_);
+  std::mt19937 random(11);
+  const auto below = [&](size_t n) { return static_cast<size_t>(random() % n); };
+  constexpr size_t kSequences = 24;
+  std::vector<std::vector<int32_t>> texts(kSequences);
+  std::vector<size_t> done(kSequences, 0);
+  std::map<size_t, std::map<size_t, std::vector<float>>> found;  // by sequence and length
+  for (int round = 0; round < 40; ++round) {
+    std::vector<BatchToken> batch;
+    std::vector<std::pair<size_t, size_t>> wanted;
+    for (size_t n = 1 + below(kSequences); n > 0; --n) {
+      const size_t s = below(kSequences);
+      const auto id = static_cast<SequenceId>(s);
+      const bool in_batch = std::any_of(batch.begin(), batch.end(), [&](const auto& t) { return t.sequence == id; });
+      if (!in_batch && done[s] > 0 && below(8) == 0) {
+        done[s] = below(2) == 0 ? 0 : below(done[s]);
+        engine_->TruncateSequence(id, static_cast<int64_t>(done[s]));
+        if (done[s] == 0) {
+          engine_->RemoveSequence(id);
+          texts[s].clear();
+        }
+      }
+      if (texts[s].empty()) {
+        texts[s] = Tokens(400, static_cast<uint32_t>(1000 * round) + static_cast<uint32_t>(s));
+        found[s].clear();
+      }
+      for (size_t i = below(4) == 0 ? 1 + below(20) : 1; i > 0 && done[s] < texts[s].size(); --i) {
+        const bool want = i == 1 && below(3) > 0;
+        batch.push_back({texts[s][done[s]++], id, want});
+        if (want) {
+          wanted.emplace_back(s, done[s]);
+        }
+      }
+    }
+    const auto rows = Run(batch);
+    ASSERT_EQ(rows.size(), wanted.size());
+    for (size_t row = 0; row < rows.size(); ++row) {
+      found[wanted[row].first][wanted[row].second] = rows[row];
+    }
+  }
+  size_t compared = 0;
+  for (size_t s = 0; s < kSequences; ++s) {
+    engine_->RemoveSequence(static_cast<SequenceId>(s));
+  }
+  EXPECT_EQ(engine_->used_cells(), 0);
+  for (const auto& [s, by_length] : found) {
+    size_t at = 0;
+    for (const auto& [length, logits] : by_length) {
+      const auto alone = DecodeLast(*engine_, 0, std::span(texts[s]).subspan(at, length - at));
+      EXPECT_LT(MaxDifference(alone, logits), kShapeTolerance) << "sequence " << s << ", token " << length;
+      at = length;
+      ++compared;
+    }
+    engine_->RemoveSequence(0);
+  }
+  EXPECT_GT(compared, 50u);
+}
+
+TEST_F(Sequences, MoreThanThereAreSlotsForAreRefusedAndTakeNone) {
+  EngineOptions options = ExactOptions();
+  options.max_sequences = 3;
+  auto engine = OpenEngine(model_, options, dense_);
+  const auto batch_of = [&](int n) {
+    std::vector<BatchToken> batch;
+    for (int s = 0; s < n; ++s) {
+      batch.push_back({5, s, false});
+    }
+    return batch;
+  };
+  const auto ignore = [](int64_t, std::span<const float>) {};
+  const Status status = engine->Decode(batch_of(4), ignore);
+  EXPECT_EQ(status.code(), ErrorCode::kOutOfBudget);
+  EXPECT_EQ(status.message(), "KV cache: room for 4 sequences wanted, there is some for 3; 0 hold cells");
+  EXPECT_TRUE(engine->Decode(batch_of(3), ignore).ok());
+  engine->RemoveSequence(1);
+  EXPECT_TRUE(engine->Decode(std::vector<BatchToken>{{5, 9, false}}, ignore).ok());
+  EXPECT_EQ(engine->used_cells(), 3);
 }
 
 TEST_F(Sequences, PlanOfASequenceEqualsThatPlanResident) {

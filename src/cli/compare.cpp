@@ -88,7 +88,7 @@ Result<std::vector<Scenario>> ReadScenarios(const CompareFlags& o, const std::sh
     return PaperScenarios();
   }
   if (*name == "scaled") {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(context));
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(Workload::Uniform(1, context)));
     ESPALIER_ASSIGN_OR_RETURN(const MemoryModel memory, MeasureMemoryModel(model, options));
     return ScaledScenarios(memory);
   }
@@ -102,7 +102,7 @@ Result<std::vector<ScenarioMemory>> Survey(const std::shared_ptr<const Model>& m
                                            std::vector<Scenario> scenarios) {
   std::vector<ScenarioMemory> surveyed;
   for (Scenario& scenario : scenarios) {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(scenario.workload.kv_cells));
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(scenario.workload));
     ESPALIER_ASSIGN_OR_RETURN(MemorySurvey survey, SurveyMemory(model, options, scenario.workload));
     if (!surveyed.empty()) {
       survey.base.process_bytes = surveyed.front().survey.base.process_bytes;

@@ -21,7 +21,7 @@ LadderModel OnLadder(const std::string& name, const std::shared_ptr<const Model>
                      const Windows& windows) {
   LadderModel entry = {name, model->path(), true, {}, {}};
   entry.memory = [model, setting](const Workload& workload) -> Result<MemoryModel> {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(workload.kv_cells));
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(workload));
     return MeasureMemoryModel(model, options);
   };
   entry.evaluator = [=, &windows]() -> Result<std::unique_ptr<PlanEvaluator>> {
@@ -53,8 +53,8 @@ CompareSetting SettingOf(const EngineFlags& flags, const Profile& profile) {
   return setting;
 }
 
-Result<EngineOptions> CompareSetting::EngineFor(int64_t kv_cells) const {
-  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, flags.Read(kv_cells));
+Result<EngineOptions> CompareSetting::EngineFor(const Workload& workload) const {
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, flags.Read(workload));
   options.means = means;
   return options;
 }

@@ -28,7 +28,7 @@ struct CompareSetting {
   std::shared_ptr<const BlockMeans> means;
 
   // To serve workloads of so many KV cells: byte figures are taken of it.
-  Result<EngineOptions> EngineFor(int64_t kv_cells) const;
+  Result<EngineOptions> EngineFor(const Workload& workload) const;
   Result<PlanEvaluatorOptions> Evaluator(const Windows& windows) const;
 };
 

@@ -380,20 +380,21 @@ class Compression {
   }
 
   // Of an engine that serves with this profile: its means are held and counted wherever it is made or measured.
-  Result<EngineOptions> ServingOptions(int64_t kv_cells) const {
-    ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o_.engine.Read(kv_cells));
+  Result<EngineOptions> ServingOptions(const Workload& workload) const {
+    ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o_.engine.Read(workload));
     options.means = use_.means;
     return options;
   }
 
   Result<std::unique_ptr<Engine>> EngineFor(const Workload& workload) const {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, ServingOptions(workload.kv_cells));
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, ServingOptions(workload));
     return Engine::Create(model_, options, Plan::Dense(model_->n_layer()));
   }
 
   // Of files and footprints.
   Status FindSizes() {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving, ServingOptions(model_->hparams().n_ctx_train));
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions serving,
+                              ServingOptions(Workload::Uniform(1, model_->hparams().n_ctx_train)));
     ESPALIER_ASSIGN_OR_RETURN(memory_, MeasureMemoryModel(model_, serving));
     for (RequestInWork& work : work_) {
       if (work.failed() || !work.request().workload) {
@@ -401,7 +402,7 @@ class Compression {
       }
       const Workload& workload = *work.request().workload;
       if (memory_at_.find(workload.ToText()) == memory_at_.end()) {
-        ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, ServingOptions(workload.kv_cells));
+        ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, ServingOptions(workload));
         auto memory = MeasureMemoryModel(model_, options);
         if (memory.ok()) {
           memory_at_.emplace(workload.ToText(), std::move(*memory));

@@ -186,7 +186,7 @@ void PrintText(const PlanSwitchResult& r) {
 }
 
 Result<Placement> PlaceEval(const EvalOptions& o, const std::shared_ptr<const Model>& model, const Workload& workload) {
-  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload));
   ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
   ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
   options.means = profile.means;
@@ -199,7 +199,7 @@ Result<Placement> PlaceEval(const EvalOptions& o, const std::shared_ptr<const Mo
 // With `plan`, which need not be the one that was placed.
 Result<std::unique_ptr<Engine>> OpenEngine(const EvalOptions& o, const std::shared_ptr<const Model>& model,
                                            const Workload& workload, const Placement& placement, const Plan& plan) {
-  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload));
   options.means = placement.profile.means;
   return Engine::Create(model, options, plan);
 }

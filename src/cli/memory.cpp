@@ -46,7 +46,7 @@ struct MemoryPlan {
 };
 
 uint64_t KvBytesOfBlock(const MemoryPlan& plan, BlockId block) {
-  return block.is_attention() ? KvBytes(plan.placement.survey.memory.kv, plan.placement.survey.workload.kv_cells) : 0;
+  return block.is_attention() ? KvBytes(plan.placement.survey.memory.kv, plan.placement.survey.workload) : 0;
 }
 
 uint64_t TotalBytes(const MemoryPlan& plan) {
@@ -125,7 +125,7 @@ Result<MemoryPlan> PlanMemory(const MemoryOptions& o, const std::shared_ptr<cons
   ESPALIER_RETURN_IF_ERROR(CheckContext(*model, workload.longest_sequence));
   // Part of every process that runs the model, and so of process_bytes.
   ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
-  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload.kv_cells));
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, o.engine.Read(workload));
   ESPALIER_ASSIGN_OR_RETURN(const auto budget, o.budget.Read());
   ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
   options.means = profile.means;

@@ -84,6 +84,12 @@ Result<EngineOptions> EngineFlags::Read(int64_t n_ctx) const {
   return options;
 }
 
+Result<EngineOptions> EngineFlags::Read(const Workload& workload) const {
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, Read(workload.kv_cells));
+  options.max_sequences = workload.n_sequences;
+  return options;
+}
+
 void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
   const char* const kGroup = "Engine";
   app.add_option("-t,--threads", flags.n_threads, "Threads; 0: all cores")->capture_default_str()->group(kGroup);

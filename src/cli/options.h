@@ -54,6 +54,8 @@ struct EngineFlags {
   bool drop_page_cache = false;
   // For `n_ctx` KV cells, which also bound the sub-batch: no graph has more tokens than there are cells.
   Result<EngineOptions> Read(int64_t n_ctx) const;
+  // For the workload's cells and sequences.
+  Result<EngineOptions> Read(const Workload& workload) const;
 };
 void AddEngineFlags(CLI::App& app, EngineFlags& flags);
 

@@ -83,12 +83,16 @@ Result<ServingSetup> SetUpServing(const ServingFlags& flags, const std::optional
   ESPALIER_ASSIGN_OR_RETURN(setup.model, flags.model.Open());
   ESPALIER_ASSIGN_OR_RETURN(setup.tokenizer, Tokenizer::Open(*setup.model));
   ESPALIER_ASSIGN_OR_RETURN(const int64_t cells, CellsPerRequest(flags, *setup.model));
-  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, flags.engine.Read(flags.n_parallel * cells));
+  const Workload most = Workload::Uniform(flags.n_parallel, cells);
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions options, flags.engine.Read(most));
+  if (options.device.empty()) {
+    options.max_sequences *= 2;  // as many finished ones beside those that run
+    options.max_sequence_cells = cells;
+  }
   ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(flags.policy, *setup.model));
   options.means = profile.means;
   PlacementRequest request = {flags.plan, budget ? budget : initial_budget, flags.policy, std::move(profile)};
-  ESPALIER_ASSIGN_OR_RETURN(
-      setup.placement, Place(setup.model, options, Workload::Uniform(flags.n_parallel, cells), std::move(request)));
+  ESPALIER_ASSIGN_OR_RETURN(setup.placement, Place(setup.model, options, most, std::move(request)));
   ESPALIER_ASSIGN_OR_RETURN(setup.engine, Engine::Create(setup.model, options, setup.placement.plan));
   setup.placement.survey.Adopt(setup.engine->memory_model());
   setup.process_bytes = setup.placement.survey.base.process_bytes;

@@ -102,7 +102,11 @@ class FakeEngine final : public Engine {
   bool fail_next_apply = false;
 
  private:
-  EngineOptions options_;
+  EngineOptions options_ = [] {
+    EngineOptions options;
+    options.max_sequences = 64;
+    return options;
+  }();
   MemoryModel memory_;
   Plan plan_;
   int64_t capacity_;

@@ -172,7 +172,11 @@ class FakeEngine final : public Engine {
   }
 
   std::shared_ptr<const Model> model_;
-  EngineOptions options_;
+  EngineOptions options_ = [] {
+    EngineOptions options;
+    options.max_sequences = 64;
+    return options;
+  }();
   MemoryModel memory_model_;
   Plan plan_ = Plan::Dense(1);
   int64_t capacity_;

@@ -183,9 +183,9 @@ class Scheduler {
     }
   }
 
-  // Lets the next item in, if there is one and its cells are free.
+  // Lets the next item in, if there is one, and a sequence and its cells are free.
   bool Admit() {
-    if (next_item_ == items_.size()) {
+    if (next_item_ == items_.size() || runs_.size() == static_cast<size_t>(engine_->options().max_sequences)) {
       return false;
     }
     auto run = std::make_unique<ItemRun>(&items_[next_item_], static_cast<int64_t>(next_item_));

@@ -1,7 +1,6 @@
 #include "memory/account.h"
 
 #include <limits>
-#include <vector>
 
 #include "base/process_memory.h"
 
@@ -19,18 +18,16 @@ Result<MemoryAccount> TakeMemoryAccount(const Engine& engine, uint64_t process_b
 }
 
 Footprint PredictNow(const Engine& engine, std::span<const SequenceId> sequences) {
-  const int64_t used = engine.used_cells();
-  Footprint footprint = PredictFootprint(engine.memory_model(), engine.plan(), Workload::Uniform(1, used));
+  Footprint footprint = PredictFootprint(engine.memory_model(), engine.plan(), Workload::Uniform(1, 0));
   footprint.staging_bytes = 0;
-  std::vector<int64_t> without_rows(static_cast<size_t>(engine.plan().n_block()));  // cells, per block
-  for (const SequenceId sequence : sequences) {
-    for (const BlockId block : engine.SkippedBlocks(sequence)) {
-      without_rows[static_cast<size_t>(block.index)] += engine.SequenceLength(sequence);
-    }
-  }
   const KvGeometry& kv = engine.memory_model().kv;
-  for (const int64_t cells : without_rows) {
-    footprint.kv_bytes -= KvBytes(kv, used) - KvBytes(kv, used - cells);
+  if (kv.commits_everything) {
+    return footprint;
+  }
+  for (const SequenceId sequence : sequences) {
+    const auto blocks = static_cast<uint64_t>(engine.plan().kept_attention());
+    const uint64_t with_rows = blocks - engine.SkippedBlocks(sequence).size();
+    footprint.kv_bytes += with_rows * KvBytes(kv, engine.SequenceLength(sequence));
   }
   return footprint;
 }

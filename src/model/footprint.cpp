@@ -8,30 +8,36 @@
 
 namespace espalier {
 
+namespace {
+
+uint64_t WholePages(const KvGeometry& kv, uint64_t bytes) {
+  ESPALIER_CHECK(std::has_single_bit(kv.page_bytes));
+  return (bytes + kv.page_bytes - 1) & ~(kv.page_bytes - 1);
+}
+
+}  // namespace
+
 uint64_t KvBytes(const KvGeometry& kv, int64_t cells) {
+  return KvBytes(kv, {.n_sequences = 1, .kv_cells = cells, .longest_sequence = cells});
+}
+
+uint64_t KvBytes(const KvGeometry& kv, const Workload& workload) {
   if (kv.n_planes == 0) {
     return 0;
   }
-  const auto used = static_cast<uint64_t>(kv.commits_everything ? kv.capacity : std::min(cells, kv.capacity));
+  const auto cells = static_cast<uint64_t>(
+      kv.commits_everything ? kv.capacity : std::clamp<int64_t>(workload.kv_cells, 0, kv.capacity));
+  if (kv.commits_everything || cells == 0) {
+    return cells * kv.bytes_per_cell();
+  }
   const auto planes = static_cast<uint64_t>(kv.n_planes) / 2;
-  const auto plane_sets = {kv.key_bytes_per_cell / planes, kv.value_bytes_per_cell / planes};
-  // Without divisions: policies ask for the footprint of one plan after the other.
-  ESPALIER_CHECK(std::has_single_bit(kv.page_bytes));
-  const uint64_t in_page = kv.page_bytes - 1;
-  // Planes lie one behind the other, K first; a page that two planes touch is committed once.
+  const auto sequences = static_cast<uint64_t>(std::max(workload.n_sequences, 1));
+  const auto longest = std::min(static_cast<uint64_t>(std::max<int64_t>(workload.longest_sequence, 1)), cells);
   uint64_t bytes = 0;
-  uint64_t plane_start = 0;
-  uint64_t committed_end = 0;
-  for (const uint64_t row : plane_sets) {
-    for (uint64_t p = 0; p < planes; ++p) {
-      const uint64_t begin = std::max(plane_start & ~in_page, committed_end);
-      const uint64_t end = (plane_start + used * row + in_page) & ~in_page;
-      if (used > 0 && end > begin) {
-        bytes += end - begin;
-        committed_end = end;
-      }
-      plane_start += static_cast<uint64_t>(kv.capacity) * row;
-    }
+  for (const uint64_t row : {kv.key_bytes_per_cell / planes, kv.value_bytes_per_cell / planes}) {
+    const uint64_t if_all_are_longest = sequences * WholePages(kv, longest * row);
+    const uint64_t if_each_begins_a_page = WholePages(kv, cells * row + (sequences - 1) * (kv.page_bytes - 1));
+    bytes += planes * std::min(if_all_are_longest, if_each_begins_a_page);
   }
   return bytes;
 }
@@ -61,14 +67,14 @@ Footprint PredictFootprint(const MemoryModel& model, const Plan& plan, const Wor
       footprint.staging_bytes = std::max(footprint.staging_bytes, model.block_staging_bytes[static_cast<size_t>(i)]);
     }
   }
-  footprint.kv_bytes = static_cast<uint64_t>(plan.kept_attention()) * KvBytes(model.kv, workload.kv_cells);
+  footprint.kv_bytes = static_cast<uint64_t>(plan.kept_attention()) * KvBytes(model.kv, workload);
   footprint.compute_bytes = model.compute_bytes + model.work_bytes + model.host_bytes;
   return footprint;
 }
 
 PlanFootprint::PlanFootprint(const MemoryModel& model, const Workload& workload)
     : model_(&model),
-      kv_bytes_(KvBytes(model.kv, workload.kv_cells)),
+      kv_bytes_(KvBytes(model.kv, workload)),
       plan_(Plan::Dense(static_cast<int>(model.block_bytes.size() / 2))) {
   footprint_.weight_bytes = model.weight_bytes();
   footprint_.kv_bytes = static_cast<uint64_t>(plan_.n_layer()) * kv_bytes_;

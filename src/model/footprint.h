@@ -15,7 +15,7 @@ namespace espalier {
 struct KvGeometry {
   uint64_t key_bytes_per_cell = 0;  // over all KV heads
   uint64_t value_bytes_per_cell = 0;
-  int n_planes = 0;            // 2 * n_head_kv planes [cell][row]; each commits whole pages
+  int n_planes = 0;            // 2 * n_head_kv planes [cell][row]; each sequence commits whole pages of each
   uint64_t page_bytes = 4096;  // a power of two; 1 where memory is not paged by us (device buffers)
   // Cells the cache can hold; a device cache commits all of them at once.
   int64_t capacity = 0;
@@ -55,9 +55,12 @@ struct Footprint {
   uint64_t peak_bytes() const { return managed_bytes() + staging_bytes; }
 };
 
-// Bytes of KV for `cells` used cells of one attention block: each plane commits the pages its rows touch.
+// Bytes of KV of one attention block for one sequence of `cells` cells: each plane commits the pages its rows touch.
 uint64_t KvBytes(const KvGeometry& kv, int64_t cells);
-// The same in a cache that is made for `cells` cells, whatever the capacity of `kv`: for looking at other workloads.
+// The same for a workload. Exact where its sequences are equally long; elsewhere the most that sequences of these
+// numbers can take, a page for each of them and plane above their rows at worst.
+uint64_t KvBytes(const KvGeometry& kv, const Workload& workload);
+// Of one sequence that fills a cache of `cells` cells, whatever the capacity of `kv`: for looking at other workloads.
 uint64_t KvBytesOfFullCache(KvGeometry kv, int64_t cells);
 
 // REQUIRES: plan.n_block() == model.block_bytes.size(), plan.whole_blocks_only().

@@ -9,54 +9,84 @@
 namespace espalier {
 namespace {
 
-// The pages that rows 0 to cells-1 of every plane touch, counted one row at a time.
+// The pages that rows 0 to cells-1 of every plane touch, counted one row at a time; each plane begins with a page.
 uint64_t KvBytesByTouchingPages(const KvGeometry& kv, int64_t cells) {
-  if (kv.n_planes == 0) {
-    return 0;
-  }
   const int planes = kv.n_planes / 2;
-  const int64_t used = kv.commits_everything ? kv.capacity : std::min(cells, kv.capacity);
-  std::set<uint64_t> pages;
-  uint64_t plane_start = 0;
+  uint64_t bytes = 0;
   for (int plane = 0; plane < kv.n_planes; ++plane) {
     const uint64_t row_bytes = (plane < planes ? kv.key_bytes_per_cell : kv.value_bytes_per_cell) / planes;
-    for (int64_t cell = 0; cell < used; ++cell) {
-      const uint64_t first = plane_start + static_cast<uint64_t>(cell) * row_bytes;
+    std::set<uint64_t> pages;
+    for (int64_t cell = 0; cell < std::min(cells, kv.capacity); ++cell) {
+      const uint64_t first = static_cast<uint64_t>(cell) * row_bytes;
       for (uint64_t page = first / kv.page_bytes; page <= (first + row_bytes - 1) / kv.page_bytes; ++page) {
         pages.insert(page);
       }
     }
-    plane_start += static_cast<uint64_t>(kv.capacity) * row_bytes;
+    bytes += pages.size() * kv.page_bytes;
   }
-  return pages.size() * kv.page_bytes;
+  return bytes;
+}
+
+// Rows of 64 halves, of 64 values in q8_0 (68 bytes), and of a width that divides nothing; keys and values may differ.
+std::vector<KvGeometry> Geometries(int64_t capacity, uint64_t page) {
+  std::vector<KvGeometry> geometries;
+  for (const auto& [key_row, value_row] : {std::pair<uint64_t, uint64_t>{128, 128}, {68, 68}, {128, 68}, {100, 4100}}) {
+    for (const int n_head_kv : {1, 2, 5}) {
+      geometries.push_back({.key_bytes_per_cell = key_row * n_head_kv,
+                            .value_bytes_per_cell = value_row * n_head_kv,
+                            .n_planes = 2 * n_head_kv,
+                            .page_bytes = page,
+                            .capacity = capacity});
+    }
+  }
+  return geometries;
 }
 
 TEST(KvBytes, EqualsThePagesThatRowsTouch) {
-  // Rows of 64 halves, of 64 values in q8_0 (68 bytes), and of a width that divides nothing; keys and values may
-  // differ.
-  for (const auto& [key_row, value_row] : {std::pair<uint64_t, uint64_t>{128, 128}, {68, 68}, {128, 68}, {100, 4100}}) {
-    for (const int n_head_kv : {1, 2, 5}) {
-      for (const int64_t capacity : {1, 31, 256, 512, 700}) {
-        for (const uint64_t page : {uint64_t{1}, uint64_t{4096}, uint64_t{16384}}) {
-          KvGeometry kv = {.key_bytes_per_cell = key_row * n_head_kv,
-                           .value_bytes_per_cell = value_row * n_head_kv,
-                           .n_planes = 2 * n_head_kv,
-                           .page_bytes = page,
-                           .capacity = capacity};
-          for (const bool everything : {false, true}) {
-            kv.commits_everything = everything;
-            // Single bytes as pages make the counting slow, and the sum is a plain product there.
-            for (int64_t cells = 0; cells <= capacity + 1; cells += page == 1 ? capacity : 1 + capacity / 37) {
-              const uint64_t expected = page == 1
-                                            ? (everything ? capacity : std::min(cells, capacity)) * kv.bytes_per_cell()
-                                            : KvBytesByTouchingPages(kv, cells);
-              ASSERT_EQ(KvBytes(kv, cells), expected)
-                  << "rows of " << key_row << " and " << value_row << " bytes, " << n_head_kv << " KV heads, " << cells
-                  << " of " << capacity << " cells, pages of " << page << ", commits_everything " << everything;
-            }
-          }
+  for (const int64_t capacity : {1, 31, 256, 700}) {
+    for (const uint64_t page : {uint64_t{4096}, uint64_t{16384}}) {
+      for (const KvGeometry& kv : Geometries(capacity, page)) {
+        for (int64_t cells = 0; cells <= capacity + 1; cells += 1 + capacity / 37) {
+          ASSERT_EQ(KvBytes(kv, cells), KvBytesByTouchingPages(kv, cells)) << cells << " of " << capacity;
         }
       }
+    }
+  }
+}
+
+TEST(KvBytes, OfADeviceIsAllOfIt) {
+  for (KvGeometry kv : Geometries(700, 1)) {
+    EXPECT_EQ(KvBytes(kv, 3), 3 * kv.bytes_per_cell());
+    kv.commits_everything = true;
+    EXPECT_EQ(KvBytes(kv, 3), 700 * kv.bytes_per_cell());
+    EXPECT_EQ(KvBytes(kv, Workload::Uniform(9, 2)), 700 * kv.bytes_per_cell());
+  }
+}
+
+TEST(KvBytes, OfAWorkloadIsExactForEqualSequencesAndABoundForOthers) {
+  std::mt19937_64 random(3);
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+  for (const KvGeometry& kv : Geometries(100'000, 4096)) {
+    for (int i = 0; i < 200; ++i) {
+      const int n = 1 + static_cast<int>(below(20));
+      const int64_t tokens = 1 + below(300);
+      EXPECT_EQ(KvBytes(kv, Workload::Uniform(n, tokens)), static_cast<uint64_t>(n) * KvBytes(kv, tokens));
+      Workload mixed = {n, 0, 0};
+      uint64_t held = 0;
+      for (int s = 0; s < n; ++s) {
+        const int64_t length = 1 + below(tokens);
+        mixed.kv_cells += length;
+        mixed.longest_sequence = std::max(mixed.longest_sequence, length);
+        held += KvBytes(kv, length);
+      }
+      EXPECT_GE(KvBytes(kv, mixed), held);
+      EXPECT_LE(KvBytes(kv, mixed), held + static_cast<uint64_t>(n * kv.n_planes) * kv.page_bytes);
+      // More of anything never takes less, or what was found to fit would not.
+      Workload more = mixed;
+      more.n_sequences += static_cast<int>(below(2));
+      more.kv_cells += below(2) * below(100);
+      more.longest_sequence += below(2) * below(100);
+      EXPECT_GE(KvBytes(kv, more), KvBytes(kv, mixed));
     }
   }
 }
@@ -95,22 +125,12 @@ TEST(PredictFootprint, SumsKeptBlocksForEveryPlan) {
     const Footprint footprint = PredictFootprint(model, plan, Workload::Uniform(2, 100));
     EXPECT_EQ(footprint.weight_bytes, weights) << plan.ToText();
     EXPECT_EQ(footprint.staging_bytes, staging) << plan.ToText();
-    // 200 cells of 128 bytes: 4 planes 65536 bytes apart, 25600 bytes or 7 pages each.
-    EXPECT_EQ(footprint.kv_bytes, attention_blocks * 4 * 7 * 4096) << plan.ToText();
+    // Twice 100 cells of 128 bytes: 12800 bytes or 4 pages in each of 4 planes.
+    EXPECT_EQ(footprint.kv_bytes, attention_blocks * 2 * 4 * 4 * 4096) << plan.ToText();
     EXPECT_EQ(footprint.compute_bytes, 32100000000u);
     EXPECT_EQ(footprint.managed_bytes(), weights + footprint.kv_bytes + 32100000000u);
     EXPECT_EQ(footprint.peak_bytes(), footprint.managed_bytes() + staging);
   }
-}
-
-TEST(PredictFootprint, DependsOnCellsNotOnHowSequencesShareThem) {
-  const MemoryModel model = SmallModel();
-  const Plan plan = Plan::Dense(3);
-  EXPECT_EQ(PredictFootprint(model, plan, Workload::Uniform(1, 400)).kv_bytes,
-            PredictFootprint(model, plan, Workload::Uniform(8, 50)).kv_bytes);
-  EXPECT_EQ(PredictFootprint(model, plan, Workload::Uniform(1, 512)).kv_bytes,
-            PredictFootprint(model, plan, Workload::Uniform(100, 512)).kv_bytes)
-      << "no more than the cache can hold";
 }
 
 TEST(PlanFootprint, IsThePredictionForEveryPlanOnTheWay) {

@@ -36,7 +36,7 @@ class ByteSums {
     rest_ = {
         observation.process_bytes + memory.global_bytes + memory.compute_bytes + memory.work_bytes + memory.host_bytes,
         memory.global_staging_bytes};
-    const uint64_t kv = KvBytes(memory.kv, observation.workload.kv_cells);
+    const uint64_t kv = KvBytes(memory.kv, observation.workload);
     const size_t n_block = memory.block_bytes.size();
     n_groups_ = (n_block + kGroup - 1) / kGroup;
     sums_.resize(n_groups_ * kSets);

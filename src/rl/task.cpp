@@ -19,7 +19,7 @@ uint64_t PeakOf(const Observation& task, const Plan& plan) {
 
 std::vector<double> BytesByBlock(const Observation& task) {
   const MemoryModel& memory = *task.memory;
-  const uint64_t kv_of_attention = KvBytes(memory.kv, task.workload.kv_cells);
+  const uint64_t kv_of_attention = KvBytes(memory.kv, task.workload);
   std::vector<double> bytes;
   bytes.reserve(memory.block_bytes.size());
   for (size_t b = 0; b < memory.block_bytes.size(); ++b) {

@@ -180,10 +180,10 @@ Status BlockRunnerImpl::UseWindow(int64_t n_tokens) {
   current_.clear();
   window_tokens_ = 0;
   // Cells beyond the window must read as zero: those of a longer window go.
-  kv_.Free(kWindow, 0);
-  kv_.Compact();
-  for (int32_t position = 0; position < n_tokens; ++position) {
-    kv_.MarkWritten(0, kv_.Take(kWindow, position));
+  kv_.Truncate(kWindow, 0);
+  kv_.TakeSlot(kWindow);
+  for (int64_t position = 0; position < n_tokens; ++position) {
+    kv_.MarkWritten(0, kv_.Append(kWindow));
   }
   window_buffer_.reset();
   window_context_ = NewMetadataContext(4);
@@ -191,7 +191,9 @@ Status BlockRunnerImpl::UseWindow(int64_t n_tokens) {
   window_.hidden = ggml_new_tensor_2d(c, GGML_TYPE_F32, n_embd(), n_tokens);
   window_.rows.positions = ggml_new_tensor_1d(c, GGML_TYPE_I32, n_tokens);
   window_.rows.cells = ggml_new_tensor_1d(c, GGML_TYPE_I64, n_tokens);
-  window_.rows.mask = ggml_new_tensor_2d(c, GGML_TYPE_F16, kv_.read_extent(), n_tokens);
+  const AttentionGroup all = {0, n_tokens, 1, kv_.slot(kWindow), kv_.read_extent(n_tokens)};
+  window_.rows.groups = {all};
+  window_.rows.masks = {ggml_new_tensor_2d(c, GGML_TYPE_F16, all.n_kv, n_tokens)};
   window_buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(c, device_->buffer_type()));
   if (window_buffer_ == nullptr) {
     return IoError(fmt::format("window of {} tokens cannot be allocated on {}: {}", n_tokens, device_->name(),
@@ -207,8 +209,8 @@ void BlockRunnerImpl::FillWindow(int64_t n_tokens) {
   FillInput<int32_t>(window_.rows.positions,
                      [](std::span<int32_t> out) { std::iota(out.begin(), out.end(), int32_t{0}); });
   FillInput<int64_t>(window_.rows.cells, [](std::span<int64_t> out) { std::iota(out.begin(), out.end(), int64_t{0}); });
-  FillInput<ggml_fp16_t>(window_.rows.mask, [&](std::span<ggml_fp16_t> out) {
-    const int64_t n_kv = window_.rows.mask->ne[0];
+  FillInput<ggml_fp16_t>(window_.rows.masks.front(), [&](std::span<ggml_fp16_t> out) {
+    const int64_t n_kv = window_.rows.groups.front().n_kv;
     std::fill(out.begin(), out.end(), ggml_fp32_to_fp16(-INFINITY));
     for (int64_t row = 0; row < n_tokens; ++row) {
       std::fill_n(out.begin() + row * n_kv, row + 1, ggml_fp32_to_fp16(0.0F));
@@ -363,6 +365,7 @@ Result<std::unique_ptr<BlockRunner>> BlockRunner::Create(std::shared_ptr<const M
   asked.means.reset();
   ESPALIER_ASSIGN_OR_RETURN(EngineOptions complete, CompleteOptions(*model, asked));
   complete.n_ctx = complete.n_ubatch;
+  complete.max_sequences = 1;
   ESPALIER_ASSIGN_OR_RETURN(auto device, Device::Open(complete.device, complete.n_threads));
   auto runner = std::make_unique<BlockRunnerImpl>(std::move(model), complete, std::move(device), max_resident_blocks);
   ESPALIER_RETURN_IF_ERROR(runner->Start());

@@ -28,9 +28,10 @@ class EngineImpl final : public Engine {
         plan_(Plan::Dense(model_->n_layer())),
         kv_(model_->hparams(), device_.get(), KvOptionsOf(options_)),
         weights_(model_, device_.get(), WeightOptionsOf(options_)),
-        executor_(model_->hparams(), device_.get(), LimitsOf(options_, kv_.geometry())),
+        executor_(model_->hparams(), device_.get(), LimitsOf(options_, kv_)),
         sequences_(model_->n_layer(), &kv_) {
     options_.n_threads = device_->n_threads();
+    options_.max_sequences = kv_.n_slots();
     for (int b = 0; b < model_->n_block(); ++b) {
       plan_.Drop({b});
     }
@@ -73,10 +74,21 @@ class EngineImpl final : public Engine {
   void ReleaseBlock(BlockId block);
   Status LoadBlocks(std::span<const BlockId> blocks);
   Status CheckBatch(std::span<const BatchToken> batch) const;
-  // The rows of the longest run of tokens from the front of `batch` that fits one graph.
-  RowPlan NextRows(std::span<const BatchToken> batch, size_t& n);
-  Status RunSubBatch(std::span<const BatchToken> batch, const RowPlan& rows, int64_t first_row, const LogitsSink& sink);
-  std::vector<PlacedToken> Place(std::span<const BatchToken> batch, const RowPlan& rows);
+  // What one graph runs, from the front of a batch.
+  struct SubBatch {
+    std::vector<PlacedToken> tokens;   // by slot, so that few nodes do all attention
+    std::vector<int32_t> output_rows;  // of the tokens that want logits, in the batch's order
+    RowPlan rows;
+    std::vector<std::vector<AttentionGroup>> groups;
+    bool reordered = false;
+  };
+  // The longest that fits.
+  SubBatch NextSubBatch(std::span<const BatchToken> batch);
+  SubBatch Arrange(std::span<const BatchToken> batch);
+  bool FitsOneGraph(const SubBatch& sub_batch) const;
+  Status RunSubBatch(const SubBatch& sub_batch, int64_t first_row, const LogitsSink& sink);
+  // The tokens join their sequences and cells.
+  void Append(const SubBatch& sub_batch);
 
   std::shared_ptr<const Model> model_;
   EngineOptions options_;
@@ -172,43 +184,96 @@ Status EngineImpl::CheckBatch(std::span<const BatchToken> batch) const {
   if (static_cast<int64_t>(batch.size()) > free) {
     return OutOfBudget(fmt::format("KV cache: {} cells wanted, {} of {} are free", batch.size(), free, kv_.capacity()));
   }
+  std::map<SequenceId, int64_t> lengths;
+  int new_sequences = 0;
+  for (const BatchToken& t : batch) {
+    const auto [length, is_new] = lengths.try_emplace(t.sequence, kv_.length(t.sequence));
+    new_sequences += is_new && kv_.slot(t.sequence) == kNoSlot ? 1 : 0;
+    if (++length->second > kv_.stride()) {
+      return OutOfBudget(fmt::format("KV cache: sequence {} wants more than the {} cells that each of {} may hold",
+                                     t.sequence, kv_.stride(), kv_.n_slots()));
+    }
+  }
+  if (new_sequences > kv_.free_slots()) {
+    return OutOfBudget(fmt::format("KV cache: room for {} sequences wanted, there is some for {}; {} hold cells",
+                                   new_sequences, kv_.free_slots(), kv_.n_slots() - kv_.free_slots()));
+  }
   return Status::Ok();
 }
 
-RowPlan EngineImpl::NextRows(std::span<const BatchToken> batch, size_t& n) {
-  n = std::min(batch.size(), static_cast<size_t>(options_.n_ubatch));
+EngineImpl::SubBatch EngineImpl::Arrange(std::span<const BatchToken> batch) {
+  SubBatch result;
+  std::map<SequenceId, int64_t> lengths;
+  std::vector<int32_t> order(batch.size());
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const SequenceId id = batch[i].sequence;
+    const auto [length, is_new] = lengths.try_emplace(id, kv_.length(id));
+    const auto position = static_cast<int32_t>(length->second++);
+    const int64_t cell = kv_.TakeSlot(id) * kv_.stride() + position;
+    result.tokens.push_back({batch[i].token, id, position, cell, batch[i].want_logits});
+    order[i] = static_cast<int32_t>(i);
+  }
+  if (lengths.size() > 1) {
+    const auto cell = [&](int32_t i) { return result.tokens[static_cast<size_t>(i)].cell; };
+    result.reordered = !std::is_sorted(result.tokens.begin(), result.tokens.end(),
+                                       [](const PlacedToken& a, const PlacedToken& b) { return a.cell < b.cell; });
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return cell(a) < cell(b); });
+  }
+  std::vector<int32_t> row_of(batch.size());
+  std::vector<const Sequence*> sequences;
+  std::vector<PlacedToken> sorted;
+  for (size_t row = 0; row < order.size(); ++row) {
+    sorted.push_back(result.tokens[static_cast<size_t>(order[row])]);
+    sequences.push_back(&sequences_.GetOrAdd(sorted.back().sequence));
+    row_of[static_cast<size_t>(order[row])] = static_cast<int32_t>(row);
+  }
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (batch[i].want_logits) {
+      result.output_rows.push_back(row_of[i]);
+    }
+  }
+  result.tokens = std::move(sorted);
+  result.rows = PlanRows(sequences, model_->n_block(), [&](BlockId block) { return weights_.resident(block); });
+  result.groups = GroupRows(result.tokens, result.rows, kv_);
+  return result;
+}
+
+bool EngineImpl::FitsOneGraph(const SubBatch& sub_batch) const {
+  const auto max_groups = static_cast<size_t>(MaxAttentionGroups(options_.max_sequences));
+  size_t subset_rows = 0;
+  for (size_t s = 0; s < sub_batch.groups.size(); ++s) {
+    subset_rows += sub_batch.rows.subsets[s].size();
+    if (sub_batch.groups[s].size() > max_groups) {
+      return false;
+    }
+  }
   const auto mixed_limit = static_cast<size_t>(MaxMixedTokens(options_.n_ubatch));
+  return !sub_batch.rows.mixed() || (sub_batch.tokens.size() <= mixed_limit && subset_rows <= 2 * mixed_limit);
+}
+
+EngineImpl::SubBatch EngineImpl::NextSubBatch(std::span<const BatchToken> batch) {
+  size_t n = std::min(batch.size(), static_cast<size_t>(options_.n_ubatch));
   while (true) {
-    std::vector<const Sequence*> of_token(n);
-    for (size_t i = 0; i < n; ++i) {
-      of_token[i] = &sequences_.GetOrAdd(batch[i].sequence);
-    }
-    RowPlan rows = PlanRows(of_token, model_->n_block(), [&](BlockId block) { return weights_.resident(block); });
-    size_t subset_rows = 0;
-    for (const auto& subset : rows.subsets) {
-      subset_rows += subset.size();
-    }
-    if (!rows.mixed() || n == 1 || (n <= mixed_limit && subset_rows <= 2 * mixed_limit)) {
-      return rows;
+    SubBatch sub_batch = Arrange(batch.first(n));
+    if (n == 1 || FitsOneGraph(sub_batch)) {
+      return sub_batch;
     }
     n /= 2;
   }
 }
 
-std::vector<PlacedToken> EngineImpl::Place(std::span<const BatchToken> batch, const RowPlan& rows) {
-  std::vector<PlacedToken> tokens;
-  for (const BatchToken& t : batch) {
-    Sequence& sequence = sequences_.GetOrAdd(t.sequence);
-    const auto position = static_cast<int32_t>(sequence.tokens.size());
-    sequence.tokens.push_back(t.token);
-    tokens.push_back({t.token, t.sequence, position, kv_.Take(t.sequence, position), t.want_logits});
+void EngineImpl::Append(const SubBatch& sub_batch) {
+  const std::vector<PlacedToken>& tokens = sub_batch.tokens;
+  for (const PlacedToken& t : tokens) {
+    sequences_.GetOrAdd(t.sequence).tokens.push_back(t.token);
+    ESPALIER_CHECK(kv_.Append(t.sequence) == t.cell);
   }
   std::vector<uint8_t> written(tokens.size());
   for (int il = 0; il < model_->n_layer(); ++il) {
     std::fill(written.begin(), written.end(), uint8_t{0});
-    const int subset = rows.block_rows[static_cast<size_t>(BlockId::Attention(il).index)];
+    const int subset = sub_batch.rows.block_rows[static_cast<size_t>(BlockId::Attention(il).index)];
     if (subset != kNoRows) {
-      for (const int32_t row : rows.subsets[static_cast<size_t>(subset)]) {
+      for (const int32_t row : sub_batch.rows.subsets[static_cast<size_t>(subset)]) {
         written[static_cast<size_t>(row)] = 1;
         kv_.MarkWritten(il, tokens[static_cast<size_t>(row)].cell);
       }
@@ -219,47 +284,48 @@ std::vector<PlacedToken> EngineImpl::Place(std::span<const BatchToken> batch, co
       }
     }
   }
-  return tokens;
 }
 
-Status EngineImpl::RunSubBatch(std::span<const BatchToken> batch, const RowPlan& rows, int64_t first_row,
-                               const LogitsSink& sink) {
-  const std::vector<PlacedToken> tokens = Place(batch, rows);
+Status EngineImpl::RunSubBatch(const SubBatch& sub_batch, int64_t first_row, const LogitsSink& sink) {
+  Append(sub_batch);
   BatchShape shape;
   shape.epoch = epoch_;
-  shape.n_tokens = static_cast<int64_t>(tokens.size());
-  shape.n_kv = kv_.read_extent();
-  shape.n_output = std::count_if(tokens.begin(), tokens.end(), [](const PlacedToken& t) { return t.want_logits; });
-  shape.block_rows = rows.block_rows;
-  for (const auto& subset : rows.subsets) {
+  shape.n_tokens = static_cast<int64_t>(sub_batch.tokens.size());
+  shape.n_output = static_cast<int64_t>(sub_batch.output_rows.size());
+  shape.gathers_output = sub_batch.reordered || shape.n_output < shape.n_tokens;
+  shape.block_rows = sub_batch.rows.block_rows;
+  shape.groups = sub_batch.groups;
+  for (const auto& subset : sub_batch.rows.subsets) {
     shape.subset_sizes.push_back(static_cast<int64_t>(subset.size()));
   }
-  const Status status = executor_.Run(
+  return executor_.Run(
       std::move(shape), weights_.tensors(), kv_,
-      [&](const Graph& graph) { FillInputs(graph, tokens, rows, kv_, kv_.read_extent()); },
+      [&](const Graph& graph) { FillInputs(graph, sub_batch.tokens, sub_batch.rows, sub_batch.output_rows); },
       [&](int64_t row, std::span<const float> logits) { sink(first_row + row, logits); });
-  if (!status.ok()) {
-    std::map<SequenceId, int64_t> lengths;
-    for (auto token = tokens.rbegin(); token != tokens.rend(); ++token) {
-      lengths[token->sequence] = token->position;
-    }
-    for (const auto& [sequence, length] : lengths) {
-      sequences_.Truncate(sequence, length);
-    }
-  }
-  return status;
 }
 
 Status EngineImpl::Decode(std::span<const BatchToken> batch, const LogitsSink& sink) {
   ESPALIER_RETURN_IF_ERROR(CheckBatch(batch));
   int64_t first_row = 0;
   while (!batch.empty()) {
-    size_t n = 0;
-    const RowPlan rows = NextRows(batch, n);
-    const auto head = batch.first(n);
-    ESPALIER_RETURN_IF_ERROR(RunSubBatch(head, rows, first_row, sink));
-    first_row += std::count_if(head.begin(), head.end(), [](const BatchToken& t) { return t.want_logits; });
-    batch = batch.subspan(n);
+    const SubBatch sub_batch = NextSubBatch(batch);
+    if (const Status status = RunSubBatch(sub_batch, first_row, sink); !status.ok()) {
+      std::map<SequenceId, int64_t> lengths;
+      for (auto token = sub_batch.tokens.rbegin(); token != sub_batch.tokens.rend(); ++token) {
+        lengths[token->sequence] = token->position;
+      }
+      for (const auto& [sequence, length] : lengths) {
+        sequences_.Truncate(sequence, length);
+      }
+      for (const BatchToken& t : batch) {
+        if (kv_.length(t.sequence) == 0) {
+          kv_.Truncate(t.sequence, 0);  // its slot
+        }
+      }
+      return status;
+    }
+    first_row += static_cast<int64_t>(sub_batch.output_rows.size());
+    batch = batch.subspan(sub_batch.tokens.size());
   }
   return Status::Ok();
 }
@@ -269,14 +335,10 @@ int64_t EngineImpl::SequenceLength(SequenceId id) const {
   return sequence != nullptr ? static_cast<int64_t>(sequence->tokens.size()) : 0;
 }
 
-void EngineImpl::RemoveSequence(SequenceId id) {
-  sequences_.Remove(id);
-  kv_.Compact();
-}
+void EngineImpl::RemoveSequence(SequenceId id) { sequences_.Remove(id); }
 
 void EngineImpl::TruncateSequence(SequenceId id, int64_t length) {
   sequences_.Truncate(id, std::max<int64_t>(length, 0));
-  kv_.Compact();
 }
 
 Status EngineImpl::SetSequencePlan(SequenceId id, const Plan& plan) {
@@ -313,7 +375,6 @@ Status EngineImpl::Reprefill(SequenceId id) {
     batch.push_back({token, id, false});
   }
   sequences_.Truncate(id, 0);
-  kv_.Compact();
   const Status status = Decode(batch, [](int64_t, std::span<const float>) {});
   if (!status.ok()) {
     RemoveSequence(id);

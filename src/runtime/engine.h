@@ -36,8 +36,13 @@ const char* KvTypeName(KvType type);
 struct EngineOptions {
   // Device by ggml's name ("CPU", "RPC0[127.0.0.1:50052]", "CUDA0"); empty: the CPU.
   std::string device;
-  int n_threads = 0;   // 0: as many as the machine has cores
-  int64_t n_ctx = 0;   // KV cells over all sequences; 0: the model's training context
+  int n_threads = 0;  // 0: as many as the machine has cores
+  int64_t n_ctx = 0;  // KV cells over all sequences; 0: the model's training context
+  // Sequences that hold cells at once, at most; 0: 64 on the host, where each may use all cells and one more costs
+  // addresses and little else, and 1 on a device with memory of its own, which shares its cells evenly among them.
+  int max_sequences = 0;
+  // Cells of one sequence at most; 0: all of them. On the host it bounds the addresses that a sequence needs.
+  int64_t max_sequence_cells = 0;
   int n_ubatch = 512;  // tokens of one graph at most; longer batches are split
   int head_rows = 64;  // rows of logits computed at once at most: bounds the largest buffer
   KvType key_type = KvType::kF16;
@@ -119,7 +124,9 @@ class Engine {
   // Runs the tokens, each appended to its sequence (which begins with its first token), and hands out the logits of
   // those that want them. Tokens of several sequences may be mixed in any order. On error no token of the batch that
   // had not been computed stays in its sequence; kAborted leaves those of finished sub-batches.
-  // Fails with kOutOfBudget if the KV cells do not suffice, naming wanted and free.
+  // Fails with kOutOfBudget if the KV cells do not suffice or there are too many sequences, naming wanted and free.
+  // What a sequence computes does not depend on which others there are, except for the rounding of matrix products of
+  // different shape.
   virtual Status Decode(std::span<const BatchToken> batch, const LogitsSink& sink) = 0;
   virtual int64_t SequenceLength(SequenceId sequence) const = 0;
   // Forgets the sequence; its cells' memory goes back to the system. No-op for an unknown one.

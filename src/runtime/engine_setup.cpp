@@ -40,6 +40,15 @@ Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options)
   if (options.n_ctx < 1 || options.n_ctx > kMaxCells) {
     return InvalidArgument(fmt::format("context of {} cells: expected 1 to {}", options.n_ctx, kMaxCells));
   }
+  constexpr int kMaxSequences = 65536;
+  if (options.max_sequences < 0 || options.max_sequences > kMaxSequences) {
+    return InvalidArgument(
+        fmt::format("{} sequences at once: expected 0 (the default) to {}", options.max_sequences, kMaxSequences));
+  }
+  if (options.max_sequence_cells < 0) {
+    return InvalidArgument(
+        fmt::format("{} cells for each sequence: expected 0 (all) or more", options.max_sequence_cells));
+  }
   if (options.n_ubatch < 1 || options.n_ubatch > 65536) {
     return InvalidArgument(fmt::format("sub-batch of {} tokens: expected 1 to 65536", options.n_ubatch));
   }
@@ -64,15 +73,19 @@ Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options)
 }
 
 KvOptions KvOptionsOf(const EngineOptions& options) {
-  return {options.n_ctx, ToGgml(options.key_type), ToGgml(options.value_type)};
+  return {.capacity = options.n_ctx,
+          .max_sequences = options.max_sequences,
+          .max_sequence_cells = options.max_sequence_cells,
+          .key_type = ToGgml(options.key_type),
+          .value_type = ToGgml(options.value_type)};
 }
 
 WeightOptions WeightOptionsOf(const EngineOptions& options) {
   return {options.repack, options.copy_tied_head, options.drop_page_cache, options.means};
 }
 
-ComputeLimits LimitsOf(const EngineOptions& options, const KvGeometry& kv) {
-  return {options.n_ubatch, options.head_rows, kv.capacity};
+ComputeLimits LimitsOf(const EngineOptions& options, const KvCache& kv) {
+  return {options.n_ubatch, options.head_rows, MaxAttentionGroups(kv.n_slots())};
 }
 
 Status CheckPlan(const Model& model, const Plan& plan) {
@@ -111,7 +124,7 @@ Result<MemoryModel> MeasureMemoryModel(std::shared_ptr<const Model> model, const
   const KvOptions kv_options = KvOptionsOf(complete);
   const KvCache kv(model->hparams(), device.get(), kv_options);
   WeightStore weights(model, device.get(), WeightOptionsOf(complete));
-  Executor executor(model->hparams(), device.get(), LimitsOf(complete, kv.geometry()));
+  Executor executor(model->hparams(), device.get(), LimitsOf(complete, kv));
   const ComputeBytes compute = executor.Measure(weights.MeasuringTensors(), kv_options);
   return AssembleMemoryModel(weights, kv, compute, model->n_block());
 }

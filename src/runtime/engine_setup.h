@@ -18,7 +18,7 @@ Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options)
 
 KvOptions KvOptionsOf(const EngineOptions& options);
 WeightOptions WeightOptionsOf(const EngineOptions& options);
-ComputeLimits LimitsOf(const EngineOptions& options, const KvGeometry& kv);
+ComputeLimits LimitsOf(const EngineOptions& options, const KvCache& kv);
 
 // kInvalidArgument if the plan is for another number of layers, kUnsupported if it has structured width.
 Status CheckPlan(const Model& model, const Plan& plan);

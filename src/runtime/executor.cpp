@@ -16,12 +16,12 @@ Executor::Executor(const HyperParameters& hparams, Device* device, const Compute
       device_(device),
       limits_(limits),
       allocator_(ggml_gallocr_new(device->buffer_type())),
-      body_(hparams, GraphBuilder::Purpose::kBody),
+      body_(hparams, GraphBuilder::Purpose::kBody, limits.max_groups),
       head_(hparams, GraphBuilder::Purpose::kHead) {}
 
 // Which of them needs most depends on the gaps that the allocator's first fit leaves in front of the largest buffers:
 // between blocks and at the end, with all rows or one less coming out.
-std::vector<BatchShape> Executor::WorstShapes(int64_t n_kv) const {
+std::vector<BatchShape> Executor::WorstShapes(const KvCache& kv) const {
   const auto n_block = static_cast<size_t>(2 * hparams_.n_layer);
   const auto on_all_rows = [](size_t) { return kAllRows; };
   const auto up_to_attention = [&](size_t b) { return b + 1 < n_block ? kAllRows : kNoRows; };
@@ -30,17 +30,29 @@ std::vector<BatchShape> Executor::WorstShapes(int64_t n_kv) const {
   const auto subset_up_to_attention = [&](size_t b) { return b + 1 < n_block ? 1 : kNoRows; };
 
   std::vector<BatchShape> shapes;
+  const int64_t n_kv = kv.read_extent(std::min(kv.capacity(), kv.stride()));
   const auto add = [&](const std::vector<int64_t>& subset_sizes, const std::function<int(size_t)>& rows_of) {
     BatchShape shape;
     shape.n_tokens = subset_sizes[0];
-    shape.n_kv = n_kv;
     shape.subset_sizes = subset_sizes;
+    shape.spare_floats =
+        limits_.max_groups > 1 ? shape.n_tokens * hparams_.n_head * static_cast<int64_t>(hparams_.head_dim) : 0;
+    for (const int64_t n_rows : subset_sizes) {
+      shape.groups.push_back({{0, n_rows, 1, 0, n_kv}});
+    }
     for (size_t b = 0; b < n_block; ++b) {
       shape.block_rows.push_back(rows_of(b));
     }
     for (const int64_t n : {int64_t{limits_.head_rows}, shape.n_tokens - 1, shape.n_tokens}) {
       shape.n_output = std::min(n, shape.n_tokens);
       shape.with_head = n <= limits_.head_rows;
+      shape.gathers_output = shape.n_output < shape.n_tokens;
+      shapes.push_back(shape);
+    }
+    shape.gathers_output = true;
+    shapes.push_back(shape);
+    if (limits_.max_groups > 1 && shape.n_tokens > 1) {  // for its operations: a device may lack one of them
+      shape.groups[0] = {{0, 1, 1, 0, n_kv}, {1, shape.n_tokens - 1, 1, 0, n_kv}};
       shapes.push_back(shape);
     }
   };
@@ -63,8 +75,8 @@ Status Executor::ForEachWorstCase(const ModelTensors& tensors, const KvOptions& 
   for (int il = 0; il < hparams_.n_layer; ++il) {
     ESPALIER_RETURN_IF_ERROR(planes.AddLayer(il));
   }
-  GraphBuilder builder(hparams_, GraphBuilder::Purpose::kMeasuring);
-  for (const BatchShape& shape : WorstShapes(planes.capacity())) {
+  GraphBuilder builder(hparams_, GraphBuilder::Purpose::kMeasuring, limits_.max_groups);
+  for (const BatchShape& shape : WorstShapes(planes)) {
     ESPALIER_RETURN_IF_ERROR(each(builder.Build(shape, tensors, planes)));
   }
   return each(builder.BuildHead(limits_.head_rows, tensors));

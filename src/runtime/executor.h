@@ -17,7 +17,7 @@ namespace espalier {
 struct ComputeLimits {
   int n_ubatch = 512;
   int head_rows = 64;
-  int64_t n_kv = 0;  // the KV cache's capacity
+  int max_groups = 1;  // MaxAttentionGroups
 };
 
 struct ComputeBytes {
@@ -55,7 +55,7 @@ class Executor {
 
  private:
   // Shapes that between them need as much memory as any within the limits.
-  std::vector<BatchShape> WorstShapes(int64_t n_kv) const;
+  std::vector<BatchShape> WorstShapes(const KvCache& kv) const;
   // Calls `each` with every worst-case graph, one after the other.
   Status ForEachWorstCase(const ModelTensors& tensors, const KvOptions& kv,
                           const std::function<Status(const Graph&)>& each);

@@ -25,16 +25,19 @@ class RandomShapes {
     const int64_t limit = mixed ? MaxMixedTokens(options_.n_ubatch) : options_.n_ubatch;
     BatchShape shape;
     shape.n_tokens = Below(2) == 0 ? limit : 1 + Below(limit);
-    shape.n_kv = Below(2) == 0 ? kKvPadding : 2 * kKvPadding;
     const int64_t outputs[] = {0, 1, shape.n_tokens - 1, shape.n_tokens, 1 + Below(shape.n_tokens)};
     shape.n_output = outputs[Below(5)];
     shape.with_head = shape.n_output <= options_.head_rows;
+    shape.gathers_output = shape.n_output < shape.n_tokens || Below(2) == 0;
     shape.subset_sizes = {shape.n_tokens};
     int64_t left = 2 * limit - shape.n_tokens;
     while (mixed && shape.n_tokens > 1 && left > 0 && shape.subset_sizes.size() < 4) {
       const int64_t most = std::min(left, shape.n_tokens - 1);
       shape.subset_sizes.push_back(Below(2) == 0 ? most : 1 + Below(most));
       left -= shape.subset_sizes.back();
+    }
+    for (const int64_t n_rows : shape.subset_sizes) {
+      shape.groups.push_back(Groups(n_rows));
     }
     const int64_t dropped_of_4 = Below(5);
     for (int b = 0; b < n_block_; ++b) {
@@ -45,6 +48,20 @@ class RandomShapes {
   }
 
  private:
+  // Runs of random length, with the longest reach or the shortest; some of several streams.
+  std::vector<AttentionGroup> Groups(int64_t n_rows) {
+    std::vector<AttentionGroup> groups;
+    const int64_t most = 1 + Below(MaxAttentionGroups(options_.max_sequences));
+    for (int64_t first = 0; first < n_rows;) {
+      const int64_t left = n_rows - first;
+      const bool last = static_cast<int64_t>(groups.size()) + 1 == most;
+      const int64_t n = last ? left : 1 + Below(left);
+      const bool streams = n <= options_.max_sequences && Below(2) == 0;
+      groups.push_back({first, streams ? 1 : n, streams ? n : 1, 0, Below(2) == 0 ? kKvPadding : 2 * kKvPadding});
+      first = groups.back().end_row();
+    }
+    return groups;
+  }
   int64_t Below(int64_t n) { return static_cast<int64_t>(random_() % static_cast<uint64_t>(n)); }
 
   const EngineOptions options_;
@@ -75,10 +92,11 @@ TEST_P(ComputeBuffer, MeasuredForTheWorstCaseHoldsAnySubBatch) {
     ASSERT_TRUE(kv.AddLayer(il).ok());
   }
   WeightStore weights(model, device.get(), WeightOptionsOf(options));
-  Executor executor(model->hparams(), device.get(), LimitsOf(options, kv.geometry()));
+  Executor executor(model->hparams(), device.get(), LimitsOf(options, kv));
   const uint64_t reserved = executor.Measure(weights.MeasuringTensors(), kv_options).graph_bytes;
 
-  GraphBuilder builder(model->hparams(), GraphBuilder::Purpose::kBody);
+  GraphBuilder builder(model->hparams(), GraphBuilder::Purpose::kBody, MaxAttentionGroups(kv.n_slots()));
+  options.max_sequences = kv.n_slots();
   RandomShapes shapes(options, model->n_block());
   for (int i = 0; i < 300; ++i) {
     const BatchShape shape = shapes.Next();
@@ -86,8 +104,8 @@ TEST_P(ComputeBuffer, MeasuredForTheWorstCaseHoldsAnySubBatch) {
     const GgmlAllocator sizing(ggml_gallocr_new(device->buffer_type()));
     size_t size = 0;
     ggml_gallocr_reserve_n_size(sizing.get(), graph.graph, nullptr, nullptr, &size);
-    EXPECT_LE(size, reserved) << i << ": " << shape.n_tokens << " tokens, " << shape.n_output << " out, " << shape.n_kv
-                              << " cells, " << shape.subset_sizes.size() << " sets of rows";
+    EXPECT_LE(size, reserved) << i << ": " << shape.n_tokens << " tokens, " << shape.n_output << " out, "
+                              << shape.groups[0].size() << " groups, " << shape.subset_sizes.size() << " sets of rows";
   }
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/graph.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace espalier {
@@ -8,11 +10,13 @@ namespace {
 // Nodes, views and inputs: with biases, norms of heads, rotations and means, an attention block over a row subset has
 // 43, an FFN block 14, and every block may have a subset of its own with five inputs.
 constexpr size_t kNodesPerLayer = 72;
+constexpr size_t kNodesPerGroup = 8;  // views, attention, a mask, and a copy
 constexpr size_t kNodesBesides = 64;
 
-size_t MaxNodes(const HyperParameters& hparams, GraphBuilder::Purpose purpose) {
+size_t MaxNodes(const HyperParameters& hparams, GraphBuilder::Purpose purpose, int max_groups) {
   const bool head_only = purpose == GraphBuilder::Purpose::kHead;
-  return kNodesBesides + (head_only ? 0 : kNodesPerLayer * static_cast<size_t>(hparams.n_layer));
+  const size_t per_layer = kNodesPerLayer + kNodesPerGroup * static_cast<size_t>(max_groups - 1);
+  return kNodesBesides + (head_only ? 0 : per_layer * static_cast<size_t>(hparams.n_layer));
 }
 
 // How far tokens see one another in a sub-batch.
@@ -35,16 +39,17 @@ Reach ReachOf(const BatchShape& shape) {
 
 }  // namespace
 
+int MaxAttentionGroups(int max_sequences) { return std::clamp(max_sequences, 1, 16); }
+
 struct GraphBuilder::Scope {
-  int64_t n_kv;
   const ModelTensors& tensors;
   const KvCache& kv;
 };
 
-GraphBuilder::GraphBuilder(const HyperParameters& hparams, Purpose purpose)
+GraphBuilder::GraphBuilder(const HyperParameters& hparams, Purpose purpose, int max_groups)
     : hparams_(hparams),
       purpose_(purpose),
-      max_nodes_(MaxNodes(hparams, purpose)),
+      max_nodes_(MaxNodes(hparams, purpose, max_groups)),
       arena_(ggml_tensor_overhead() * max_nodes_ + ggml_graph_overhead_custom(max_nodes_, false)) {}
 
 void GraphBuilder::Reset() {
@@ -73,11 +78,16 @@ ggml_tensor* GraphBuilder::Output(ggml_tensor* tensor) {
   return tensor;
 }
 
-RowInputs GraphBuilder::NewRowInputs(int64_t n, int64_t n_kv, bool subset) {
+RowInputs GraphBuilder::NewRowInputs(int64_t n, const std::vector<AttentionGroup>& groups, bool subset) {
   RowInputs rows;
   rows.positions = Input(GGML_TYPE_I32, n);
   rows.cells = Input(GGML_TYPE_I64, n);
-  rows.mask = Input(GGML_TYPE_F16, n_kv, n);
+  rows.groups = groups;
+  for (const AttentionGroup& group : groups) {
+    ggml_tensor* mask = ggml_new_tensor_4d(context_.get(), GGML_TYPE_F16, group.n_kv, group.n_rows, 1, group.n_streams);
+    ggml_set_input(mask);
+    rows.masks.push_back(mask);
+  }
   if (subset) {
     rows.gather = Input(GGML_TYPE_I32, n);
     rows.scatter = Input(GGML_TYPE_I64, n);
@@ -114,6 +124,41 @@ ggml_tensor* GraphBuilder::Rope(ggml_tensor* x, ggml_tensor* positions, ggml_ten
                        rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow);
 }
 
+ggml_tensor* GraphBuilder::Attend(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group,
+                                  ggml_tensor* mask) {
+  ggml_context* const c = context_.get();
+  const int64_t stride = scope.kv.stride();
+  const auto read = [&](ggml_tensor* planes) {
+    const size_t slot = static_cast<size_t>(stride) * planes->nb[1];
+    return ggml_view_4d(c, planes, hparams_.head_dim, group.n_kv, hparams_.n_head_kv, group.n_streams, planes->nb[1],
+                        planes->nb[2], slot, static_cast<size_t>(group.first_slot) * slot);
+  };
+  ggml_tensor* rows =
+      ggml_view_4d(c, q, hparams_.head_dim, hparams_.n_head, group.n_rows, group.n_streams, q->nb[1], q->nb[2],
+                   static_cast<size_t>(group.n_rows) * q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
+  ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, rows, 0, 2, 1, 3), read(scope.kv.key(il)),
+                                         read(scope.kv.value(il)), mask, hparams_.attention_scale, 0.0F, 0.0F);
+  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+  return ggml_reshape_2d(c, out, hparams_.head_dim * hparams_.n_head, group.n_rows * group.n_streams);
+}
+
+ggml_tensor* GraphBuilder::AttendAll(const Scope& scope, int il, ggml_tensor* q, const RowInputs& rows) {
+  ggml_context* const c = context_.get();
+  const int64_t width = hparams_.head_dim * hparams_.n_head;
+  if (rows.groups.size() == 1) {
+    return Attend(scope, il, q, rows.groups.front(), rows.masks.front());
+  }
+  // Nobody reads a group's queries after its attention: its result takes their place. So groups need no more memory
+  // than one piece does, however many there are.
+  ggml_tensor* out = ggml_reshape_2d(c, q, width, q->ne[2]);
+  for (size_t g = 0; g < rows.groups.size(); ++g) {
+    ggml_tensor* part = Attend(scope, il, q, rows.groups[g], rows.masks[g]);
+    out = ggml_set_2d_inplace(c, out, part, out->nb[1], static_cast<size_t>(rows.groups[g].first_row) * out->nb[1]);
+    ggml_build_forward_expand(graph_, out);  // in this order, since the queries of the next one are in the same place
+  }
+  return out;
+}
+
 ggml_tensor* GraphBuilder::AttentionBlock(const Scope& scope, int il, ggml_tensor* x, const RowInputs& rows,
                                           bool keys_only) {
   ggml_context* const c = context_.get();
@@ -148,13 +193,7 @@ ggml_tensor* GraphBuilder::AttentionBlock(const Scope& scope, int il, ggml_tenso
   if (keys_only) {
     return nullptr;
   }
-  const auto read = [&](ggml_tensor* planes) {
-    return ggml_view_3d(c, planes, head_dim, scope.n_kv, n_head_kv, planes->nb[1], planes->nb[2], 0);
-  };
-  ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), read(key_planes), read(value_planes),
-                                         rows.mask, hparams_.attention_scale, 0.0F, 0.0F);
-  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
-  out = Rotate(ggml_reshape_2d(c, out, head_dim * hparams_.n_head, n), scope.kv.value_rotation());
+  ggml_tensor* out = Rotate(AttendAll(scope, il, q, rows), scope.kv.value_rotation());
   return Project(tensor(TensorRole::kAttentionOutput), tensor(TensorRole::kAttentionOutputBias), out);
 }
 
@@ -192,9 +231,9 @@ Graph GraphBuilder::NewBatchInputs(const BatchShape& shape) {
   result.graph = graph_;
   result.tokens = Input(GGML_TYPE_I32, shape.n_tokens);
   for (size_t s = 0; s < shape.subset_sizes.size(); ++s) {
-    result.rows.push_back(NewRowInputs(shape.subset_sizes[s], shape.n_kv, s != 0));
+    result.rows.push_back(NewRowInputs(shape.subset_sizes[s], shape.groups[s], s != 0));
   }
-  if (shape.n_output < shape.n_tokens && shape.n_output > 0) {
+  if (shape.gathers_output && shape.n_output > 0) {
     result.output_rows = Input(GGML_TYPE_I32, shape.n_output);
   }
   return result;
@@ -202,8 +241,17 @@ Graph GraphBuilder::NewBatchInputs(const BatchShape& shape) {
 
 Graph GraphBuilder::Build(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv) {
   Reset();
+  ggml_tensor* spare = shape.spare_floats > 0 ? Input(GGML_TYPE_F32, shape.spare_floats) : nullptr;
+  Graph result = BuildBody(shape, tensors, kv);
+  if (spare != nullptr) {
+    Output(ggml_sum(context_.get(), spare));
+  }
+  return result;
+}
+
+Graph GraphBuilder::BuildBody(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv) {
   ggml_context* const c = context_.get();
-  const Scope scope{shape.n_kv, tensors, kv};
+  const Scope scope{tensors, kv};
   const Reach reach = ReachOf(shape);
   Graph result = NewBatchInputs(shape);
   ggml_tensor* x = ggml_get_rows(c, tensors.global(TensorRole::kTokenEmbedding), result.tokens);  // [n_embd, n_tokens]
@@ -283,7 +331,7 @@ Graph GraphBuilder::BuildEmbedding(int64_t n_tokens, const ModelTensors& tensors
 Graph GraphBuilder::BuildBlocks(std::span<const BlockId> blocks, const WindowInputs& window,
                                 const ModelTensors& tensors, const KvCache& kv) {
   Reset();
-  const Scope scope{window.rows.mask->ne[0], tensors, kv};
+  const Scope scope{tensors, kv};
   ggml_tensor* x = window.hidden;
   for (const BlockId block : blocks) {
     x = Block(scope, block, x, window.rows, /*keys_only=*/false);

@@ -23,15 +23,36 @@ inline constexpr int kNoRows = -1;  // the block is not in the graph
 inline constexpr int kAllRows = 0;  // every token
                                     // n > 0: row subset n, gathered before the block and scattered after it
 
+// Rows whose attention is one node: `n_streams` sequences in neighbouring slots, `n_rows` tokens of each.
+struct AttentionGroup {
+  int64_t first_row = 0;
+  int64_t n_rows = 0;
+  int64_t n_streams = 0;
+  int first_slot = 0;
+  int64_t n_kv = 0;  // cells that attention reads of each
+
+  int64_t end_row() const { return first_row + n_rows * n_streams; }
+  friend bool operator==(const AttentionGroup&, const AttentionGroup&) = default;
+};
+
+// A set of rows has no more groups than this; the metadata of graphs has room for them.
+int MaxAttentionGroups(int max_sequences);
+
 // Everything that determines a graph. Two sub-batches of equal shape under the same residency epoch share one graph.
 struct BatchShape {
   int64_t epoch = 0;  // residency epoch: tensors die with their block
   int64_t n_tokens = 0;
-  int64_t n_kv = 0;             // cells attention reads
   int64_t n_output = 0;         // rows that leave the graph
+  bool gathers_output = false;  // in an order of their own, or not all of them (Graph::output_rows says which)
   bool with_head = true;        // logits come out; otherwise the normed hidden rows, for the head to be run in chunks
   std::vector<int> block_rows;  // per block: kNoRows, kAllRows or a subset
-  std::vector<int64_t> subset_sizes;  // [0] = n_tokens, [n] = rows of subset n
+  std::vector<int64_t> subset_sizes;                // [0] = n_tokens, [n] = rows of subset n
+  std::vector<std::vector<AttentionGroup>> groups;  // of the rows of each subset: all of them, in order
+
+  // Measuring only: as much memory is held all the while beside what the graph needs. Results of attention in groups
+  // are no larger together than that of all rows in one piece, but the allocator may find other gaps for them: at worst
+  // none, so that they come on top.
+  int64_t spare_floats = 0;
 
   friend bool operator==(const BatchShape&, const BatchShape&) = default;
 };
@@ -40,15 +61,16 @@ struct BatchShape {
 struct RowInputs {
   ggml_tensor* positions = nullptr;  // i32 [n]
   ggml_tensor* cells = nullptr;      // i64 [n]: where K/V rows go
-  ggml_tensor* mask = nullptr;       // f16 [n_kv, n]: 0 attends, -inf does not
-  ggml_tensor* gather = nullptr;     // i32 [n]: rows of the batch (subsets only)
-  ggml_tensor* scatter = nullptr;    // i64 [n]: the same
+  std::vector<AttentionGroup> groups;
+  std::vector<ggml_tensor*> masks;  // by group, f16 [n_kv, n_rows, 1, n_streams]: 0 attends, -inf does not
+  ggml_tensor* gather = nullptr;    // i32 [n]: rows of the batch (subsets only)
+  ggml_tensor* scatter = nullptr;   // i64 [n]: the same
 };
 
 struct Graph {
   ggml_cgraph* graph = nullptr;
   ggml_tensor* tokens = nullptr;       // i32 [n_tokens]
-  ggml_tensor* output_rows = nullptr;  // i32 [n_output]; nullptr when all rows come out
+  ggml_tensor* output_rows = nullptr;  // i32 [n_output]; nullptr when all rows come out as they are
   std::vector<RowInputs> rows;         // by subset number
   ggml_tensor* hidden = nullptr;       // f32 [n_embd, n_output], normed; with_head == false
   ggml_tensor* normed = nullptr;       // f32 [n_embd, n_output]; BuildNorm only
@@ -70,7 +92,7 @@ class GraphBuilder {
     kHead,       // BuildHead only: a smaller arena
     kMeasuring,  // never computed, except for a harmless first node (Device::GrowScratchFor)
   };
-  GraphBuilder(const HyperParameters& hparams, Purpose purpose);
+  GraphBuilder(const HyperParameters& hparams, Purpose purpose, int max_groups = 1);
 
   // Forgets the previous graph. `tensors` and `kv` must outlive the graph's use.
   // REQUIRES: blocks that run are in `tensors`, and attention blocks have their planes in `kv`.
@@ -92,16 +114,21 @@ class GraphBuilder {
   struct Scope;  // the graph under construction
 
   void Reset();
+  Graph BuildBody(const BatchShape& shape, const ModelTensors& tensors, const KvCache& kv);
   ggml_tensor* Input(ggml_type type, int64_t ne0, int64_t ne1 = 1);
   // Marks what leaves the graph and adds all it needs.
   ggml_tensor* Output(ggml_tensor* tensor);
-  RowInputs NewRowInputs(int64_t n, int64_t n_kv, bool subset);
+  RowInputs NewRowInputs(int64_t n, const std::vector<AttentionGroup>& groups, bool subset);
   Graph NewBatchInputs(const BatchShape& shape);
   ggml_tensor* Norm(ggml_tensor* x, ggml_tensor* weight);
   ggml_tensor* Project(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x);
   // Heads of x times the rotation of stored rows (runtime/kv_cache.h); x itself where there is none.
   ggml_tensor* Rotate(ggml_tensor* x, ggml_tensor* rotation);
   ggml_tensor* Rope(ggml_tensor* x, ggml_tensor* positions, ggml_tensor* factors);
+  // Attention of the rows of one group: q is [head_dim, n_head, n], the result [n_head * head_dim, rows of the group].
+  ggml_tensor* Attend(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group, ggml_tensor* mask);
+  // Of all rows, in order.
+  ggml_tensor* AttendAll(const Scope& scope, int il, ggml_tensor* q, const RowInputs& rows);
   // The block's contribution to the residual stream for rows x; nullptr with keys_only, which stops once this block's
   // K/V rows are stored.
   ggml_tensor* AttentionBlock(const Scope& scope, int il, ggml_tensor* x, const RowInputs& rows, bool keys_only);

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "base/bytes.h"
@@ -48,8 +49,27 @@ KvCache::KvCache(const HyperParameters& hparams, const Device* device, const KvO
       device_(device),
       options_(options),
       geometry_(Geometry(hparams, *device, options)),
-      layers_(options.shared ? 1 : static_cast<size_t>(hparams.n_layer)),
-      cells_(static_cast<size_t>(geometry_.capacity)) {
+      layers_(options.shared ? 1 : static_cast<size_t>(hparams.n_layer)) {
+  constexpr int kHostSlots = 64;
+  const int by_default = device->is_host() ? kHostSlots : 1;
+  int64_t n_slots = options.max_sequences > 0 ? options.max_sequences : by_default;
+  if (device->is_host()) {
+    // Slots begin with a page in every plane, whatever the width of rows: none shares one with another.
+    const auto cells_of_whole_pages = [&](ggml_type type) {
+      const uint64_t row = ggml_row_size(type, hparams.head_dim);
+      return Region::PageSize() / std::gcd(Region::PageSize(), row);
+    };
+    const uint64_t unit = std::max({static_cast<uint64_t>(kKvPadding), cells_of_whole_pages(options.key_type),
+                                    cells_of_whole_pages(options.value_type)});
+    const int64_t longest =
+        options.max_sequence_cells > 0 ? std::min(options.max_sequence_cells, geometry_.capacity) : geometry_.capacity;
+    stride_ = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(longest), unit));
+  } else {
+    n_slots = std::min(n_slots, geometry_.capacity / kKvPadding);
+    stride_ = static_cast<int64_t>(RoundDown(static_cast<uint64_t>(geometry_.capacity / n_slots), kKvPadding));
+    geometry_.capacity = n_slots * stride_;
+  }
+  slots_.resize(static_cast<size_t>(n_slots));
   MakeRotations();
 }
 
@@ -87,22 +107,23 @@ void KvCache::MakeRotations() {
 }
 
 uint64_t KvCache::host_bytes() const {
-  const uint64_t validity = cells_.size() * layers_.size();
+  const uint64_t rows = slots_.size() * layers_.size() * sizeof(int64_t);
   const uint64_t rotations = rotation_buffer_ != nullptr ? ggml_backend_buffer_get_size(rotation_buffer_.get()) : 0;
-  return cells_.size() * sizeof(KvCell) + validity + rotations;
+  return slots_.size() * sizeof(SlotState) + rows + rotations;
 }
 
 Status KvCache::AddLayer(int il) {
-  Layer& layer = layers_[Slot(il)];
+  Layer& layer = layers_[LayerIndex(il)];
   if (layer.key != nullptr) {
     return Status::Ok();
   }
   Layer fresh;
   fresh.context = NewMetadataContext(2);
-  fresh.key =
-      ggml_new_tensor_3d(fresh.context.get(), options_.key_type, hparams_.head_dim, capacity(), hparams_.n_head_kv);
-  fresh.value =
-      ggml_new_tensor_3d(fresh.context.get(), options_.value_type, hparams_.head_dim, capacity(), hparams_.n_head_kv);
+  const auto planes = [&](ggml_type type) {
+    return ggml_new_tensor_3d(fresh.context.get(), type, hparams_.head_dim, n_slots() * stride_, hparams_.n_head_kv);
+  };
+  fresh.key = planes(options_.key_type);
+  fresh.value = planes(options_.value_type);
   if (options_.measuring) {
     fresh.buffer.reset(ggml_backend_buft_alloc_buffer(device_->buffer_type(), 0));
     fresh.key->buffer = fresh.buffer.get();
@@ -124,142 +145,119 @@ Status KvCache::AddLayer(int il) {
     }
     ggml_backend_buffer_clear(fresh.buffer.get(), 0);
   }
-  fresh.valid.assign(cells_.size(), 0);
+  fresh.rows.assign(slots_.size(), 0);
   layer = std::move(fresh);
   return Status::Ok();
 }
 
-void KvCache::RemoveLayer(int il) { layers_[Slot(il)] = Layer(); }
+void KvCache::RemoveLayer(int il) { layers_[LayerIndex(il)] = Layer(); }
 
-int64_t KvCache::read_extent() const {
-  const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(std::max<int64_t>(high_, 1)), kKvPadding));
-  return std::min(padded, capacity());
+int KvCache::slot(int32_t sequence) const {
+  const auto found = slot_of_.find(sequence);
+  return found != slot_of_.end() ? found->second : kNoSlot;
 }
 
-int64_t KvCache::Take(int32_t sequence, int32_t position) {
-  while (cells_[static_cast<size_t>(lowest_free_)].sequence >= 0) {
-    ++lowest_free_;
-    ESPALIER_CHECK(lowest_free_ < capacity());
+int64_t KvCache::length(int32_t sequence) const {
+  const int at = slot(sequence);
+  return at != kNoSlot ? slots_[static_cast<size_t>(at)].length : 0;
+}
+
+int64_t KvCache::read_extent(int64_t length) const {
+  const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(std::max<int64_t>(length, 1)), kKvPadding));
+  return std::min(padded, stride_);
+}
+
+int KvCache::TakeSlot(int32_t sequence) {
+  if (const int at = slot(sequence); at != kNoSlot) {
+    return at;
   }
-  const int64_t cell = lowest_free_;
-  cells_[static_cast<size_t>(cell)] = {sequence, position};
+  const auto free = std::find_if(slots_.begin(), slots_.end(), [](const SlotState& s) { return !s.taken; });
+  ESPALIER_CHECK(free != slots_.end());
+  *free = {.taken = true, .length = 0};
+  const int at = static_cast<int>(free - slots_.begin());
+  slot_of_[sequence] = at;
+  return at;
+}
+
+int64_t KvCache::Append(int32_t sequence) {
+  const int at = slot(sequence);
+  ESPALIER_CHECK(at != kNoSlot && used_ < capacity());
+  SlotState& state = slots_[static_cast<size_t>(at)];
+  ESPALIER_CHECK(state.length < stride_);
   ++used_;
-  high_ = std::max(high_, cell + 1);
-  return cell;
+  return at * stride_ + state.length++;
 }
 
 void KvCache::MarkWritten(int il, int64_t cell) {
-  Layer& layer = layers_[Slot(il)];
-  layer.valid[static_cast<size_t>(cell)] = 1;
-  layer.committed_cells = std::max(layer.committed_cells, cell + 1);
+  int64_t& rows = layers_[LayerIndex(il)].rows[static_cast<size_t>(cell / stride_)];
+  ESPALIER_CHECK(rows >= cell % stride_);
+  rows = std::max(rows, cell % stride_ + 1);
 }
 
-void KvCache::Free(int32_t sequence, int32_t first_position) {
-  for (int64_t c = 0; c < high_; ++c) {
-    KvCell& cell = cells_[static_cast<size_t>(c)];
-    if (cell.sequence == sequence && cell.position >= first_position) {
-      cell = KvCell();
-      --used_;
-      lowest_free_ = std::min(lowest_free_, c);
-      for (Layer& layer : layers_) {
-        if (layer.key != nullptr) {
-          layer.valid[static_cast<size_t>(c)] = 0;
-        }
-      }
-    }
+void KvCache::Truncate(int32_t sequence, int64_t length) {
+  const int at = slot(sequence);
+  if (at == kNoSlot) {
+    return;
   }
-  while (high_ > 0 && cells_[static_cast<size_t>(high_ - 1)].sequence < 0) {
-    --high_;
-  }
-}
-
-bool KvCache::Complete(int il, int32_t sequence) const {
-  const Layer& layer = layers_[Slot(il)];
-  for (int64_t c = 0; c < high_; ++c) {
-    if (cells_[static_cast<size_t>(c)].sequence == sequence &&
-        (layer.key == nullptr || layer.valid[static_cast<size_t>(c)] == 0)) {
-      return false;
-    }
-  }
-  return true;
-}
-
-void KvCache::Compact() {
-  int64_t hole = 0;
-  while (high_ > used_) {
-    while (cells_[static_cast<size_t>(hole)].sequence >= 0) {
-      ++hole;
-    }
-    MoveCell(high_ - 1, hole);
-    while (high_ > 0 && cells_[static_cast<size_t>(high_ - 1)].sequence < 0) {
-      --high_;
-    }
-  }
-  lowest_free_ = used_;
-  for (Layer& layer : layers_) {
-    GiveTailBack(layer);
-  }
-}
-
-void KvCache::MoveCell(int64_t from, int64_t to) {
-  cells_[static_cast<size_t>(to)] = std::exchange(cells_[static_cast<size_t>(from)], KvCell());
+  SlotState& state = slots_[static_cast<size_t>(at)];
+  used_ -= std::max<int64_t>(state.length - length, 0);
+  state.length = std::min(state.length, length);
   for (Layer& layer : layers_) {
     if (layer.key == nullptr) {
       continue;
     }
-    const uint8_t valid = std::exchange(layer.valid[static_cast<size_t>(from)], uint8_t{0});
-    layer.valid[static_cast<size_t>(to)] = valid;
-    if (valid != 0) {
-      MoveRows(layer.key, from, to);
-      MoveRows(layer.value, from, to);
+    int64_t& rows = layer.rows[static_cast<size_t>(at)];
+    if (rows > length) {
+      GiveBack(layer, at, length, rows);
+      rows = length;
     }
   }
-}
-
-void KvCache::MoveRows(ggml_tensor* planes, int64_t from, int64_t to) const {
-  std::vector<std::byte> row(planes->nb[1]);
-  for (int64_t head = 0; head < planes->ne[2]; ++head) {
-    const size_t plane = static_cast<size_t>(head) * planes->nb[2];
-    const size_t source = plane + static_cast<size_t>(from) * planes->nb[1];
-    const size_t target = plane + static_cast<size_t>(to) * planes->nb[1];
-    ggml_backend_tensor_get(planes, row.data(), source, row.size());
-    ggml_backend_tensor_set(planes, row.data(), target, row.size());
+  if (length == 0) {
+    state.taken = false;
+    slot_of_.erase(sequence);
   }
 }
 
-void KvCache::GiveTailBack(Layer& layer) {
-  if (layer.region.data() == nullptr || layer.committed_cells <= high_) {
-    return;
+bool KvCache::Complete(int il, int32_t sequence) const {
+  const int at = slot(sequence);
+  if (at == kNoSlot || slots_[static_cast<size_t>(at)].length == 0) {
+    return true;
   }
-  if (high_ == 0) {
-    layer.region.Discard(0, layer.region.size());
-    layer.committed_cells = 0;
+  const Layer& layer = layers_[LayerIndex(il)];
+  return layer.key != nullptr && layer.rows[static_cast<size_t>(at)] >= slots_[static_cast<size_t>(at)].length;
+}
+
+void KvCache::GiveBack(Layer& layer, int slot, int64_t keep, int64_t written) {
+  if (layer.region.data() == nullptr) {
     return;
   }
   const uint64_t page = Region::PageSize();
   for (ggml_tensor* planes : {layer.key, layer.value}) {
     const auto planes_start = static_cast<uint64_t>(static_cast<std::byte*>(planes->data) - layer.region.data());
     for (int64_t head = 0; head < planes->ne[2]; ++head) {
-      const uint64_t plane = planes_start + static_cast<uint64_t>(head) * planes->nb[2];
-      const uint64_t begin = plane + static_cast<uint64_t>(high_) * planes->nb[1];
-      const uint64_t written = plane + static_cast<uint64_t>(layer.committed_cells) * planes->nb[1];
-      const uint64_t end = std::min(RoundUp(written, page), plane + planes->nb[2]);
-      // A page shared with rows that stay (ours, or the next plane's first) is zeroed, not discarded.
+      const uint64_t start = planes_start + static_cast<uint64_t>(head) * planes->nb[2] +
+                             static_cast<uint64_t>(slot * stride_) * planes->nb[1];
+      const uint64_t begin = start + static_cast<uint64_t>(keep) * planes->nb[1];
+      const uint64_t end = RoundUp(start + static_cast<uint64_t>(written) * planes->nb[1], page);
       const uint64_t first_whole = std::min(RoundUp(begin, page), end);
-      const uint64_t last_whole = std::max(RoundDown(end, page), first_whole);
       std::memset(layer.region.data() + begin, 0, first_whole - begin);
-      layer.region.Discard(first_whole, last_whole - first_whole);
-      std::memset(layer.region.data() + last_whole, 0, end - last_whole);
+      layer.region.Discard(first_whole, end - first_whole);
     }
   }
-  layer.committed_cells = high_;
 }
 
 uint64_t KvCache::committed_bytes() const {
   uint64_t bytes = 0;
   for (const Layer& layer : layers_) {
-    if (layer.key != nullptr) {
-      bytes += KvBytes(geometry_, layer.committed_cells);
+    if (layer.key == nullptr) {
+      continue;
+    }
+    if (geometry_.commits_everything) {
+      bytes += KvBytes(geometry_, geometry_.capacity);
+      continue;
+    }
+    for (const auto& [sequence, slot] : slot_of_) {
+      bytes += KvBytes(geometry_, layer.rows[static_cast<size_t>(slot)]);
     }
   }
   return bytes;

@@ -17,7 +17,7 @@ Sequence& SequenceTable::GetOrAdd(SequenceId id) {
 
 void SequenceTable::Remove(SequenceId id) {
   if (sequences_.erase(id) > 0) {
-    kv_->Free(id, 0);
+    kv_->Truncate(id, 0);
   }
 }
 
@@ -28,7 +28,7 @@ void SequenceTable::Truncate(SequenceId id, int64_t length) {
   }
   Sequence& sequence = found->second;
   sequence.tokens.resize(static_cast<size_t>(length));
-  kv_->Free(id, static_cast<int32_t>(length));
+  kv_->Truncate(id, length);
   for (int il = 0; il < n_layer_; ++il) {
     uint8_t& missing = sequence.rows_missing[static_cast<size_t>(il)];
     missing = missing != 0 && !kv_->Complete(il, id) ? 1 : 0;

@@ -41,19 +41,64 @@ RowPlan PlanRows(std::span<const Sequence* const> sequences, int n_block,
   return plan;
 }
 
-void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const RowPlan& rows, const KvCache& kv,
-                int64_t n_kv) {
+namespace {
+
+// Cells of a shorter sequence that a group's longest makes attention pass over cost a little each: not more of them
+// than it has of its own.
+bool SimilarExtents(int64_t a, int64_t b) { return std::max(a, b) <= 2 * std::min(a, b); }
+
+std::vector<AttentionGroup> GroupSubset(std::span<const PlacedToken> tokens, const std::vector<int32_t>& subset,
+                                        const KvCache& kv) {
+  std::vector<AttentionGroup> groups;
+  int64_t row = 0;
+  const auto n = static_cast<int64_t>(subset.size());
+  const auto token = [&](int64_t i) -> const PlacedToken& {
+    return tokens[static_cast<size_t>(subset[static_cast<size_t>(i)])];
+  };
+  while (row < n) {
+    int64_t end = row + 1;
+    while (end < n && token(end).sequence == token(row).sequence) {
+      ++end;
+    }
+    AttentionGroup run = {.first_row = row,
+                          .n_rows = end - row,
+                          .n_streams = 1,
+                          .first_slot = static_cast<int>(token(row).cell / kv.stride()),
+                          .n_kv = kv.read_extent(token(end - 1).position + 1)};
+    row = end;
+    if (!groups.empty()) {
+      AttentionGroup& last = groups.back();
+      if (run.n_rows == last.n_rows && run.first_slot == last.first_slot + last.n_streams &&
+          SimilarExtents(run.n_kv, last.n_kv)) {
+        ++last.n_streams;
+        last.n_kv = std::max(last.n_kv, run.n_kv);
+        continue;
+      }
+    }
+    groups.push_back(run);
+  }
+  return groups;
+}
+
+}  // namespace
+
+std::vector<std::vector<AttentionGroup>> GroupRows(std::span<const PlacedToken> tokens, const RowPlan& rows,
+                                                   const KvCache& kv) {
+  std::vector<std::vector<AttentionGroup>> groups;
+  groups.reserve(rows.subsets.size());
+  for (const std::vector<int32_t>& subset : rows.subsets) {
+    groups.push_back(GroupSubset(tokens, subset, kv));
+  }
+  return groups;
+}
+
+void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const RowPlan& rows,
+                std::span<const int32_t> output_rows) {
   FillInput<int32_t>(graph.tokens, [&](std::span<int32_t> out) {
     std::transform(tokens.begin(), tokens.end(), out.begin(), [](const PlacedToken& t) { return t.token; });
   });
-  FillInput<int32_t>(graph.output_rows, [&](std::span<int32_t> out) {
-    size_t at = 0;
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (tokens[i].want_logits) {
-        out[at++] = static_cast<int32_t>(i);
-      }
-    }
-  });
+  FillInput<int32_t>(graph.output_rows,
+                     [&](std::span<int32_t> out) { std::copy(output_rows.begin(), output_rows.end(), out.begin()); });
   const ggml_fp16_t attends = ggml_fp32_to_fp16(0.0F);
   const ggml_fp16_t ignores = ggml_fp32_to_fp16(-INFINITY);
   for (size_t s = 0; s < rows.subsets.size(); ++s) {
@@ -70,16 +115,17 @@ void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const R
         out[i] = token(i).cell;
       }
     });
-    FillInput<ggml_fp16_t>(inputs.mask, [&](std::span<ggml_fp16_t> out) {
-      for (size_t i = 0; i < subset.size(); ++i) {
-        const PlacedToken& t = token(i);
-        ggml_fp16_t* row = out.data() + i * static_cast<size_t>(n_kv);
-        for (int64_t c = 0; c < n_kv; ++c) {
-          const KvCell& cell = kv.cells()[static_cast<size_t>(c)];
-          row[c] = cell.sequence == t.sequence && cell.position <= t.position ? attends : ignores;
+    for (size_t g = 0; g < inputs.groups.size(); ++g) {
+      const AttentionGroup& group = inputs.groups[g];
+      FillInput<ggml_fp16_t>(inputs.masks[g], [&](std::span<ggml_fp16_t> out) {
+        auto row = out.begin();
+        for (int64_t i = group.first_row; i < group.end_row(); ++i, row += group.n_kv) {
+          const int64_t seen = token(static_cast<size_t>(i)).position + 1;
+          std::fill(row, row + seen, attends);
+          std::fill(row + seen, row + group.n_kv, ignores);
         }
-      }
-    });
+      });
+    }
     FillInput<int32_t>(inputs.gather,
                        [&](std::span<int32_t> out) { std::copy(subset.begin(), subset.end(), out.begin()); });
     FillInput<int64_t>(inputs.scatter,

@@ -33,8 +33,12 @@ struct RowPlan {
 // `sequences[i]` is the sequence of token i; `resident(block)` says whether a block's weights are there.
 RowPlan PlanRows(std::span<const Sequence* const> sequences, int n_block, const std::function<bool(BlockId)>& resident);
 
-// Sets all inputs of `graph` for these tokens.
-void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const RowPlan& rows, const KvCache& kv,
-                int64_t n_kv);
+// The rows of each subset as groups: neighbouring rows of one sequence, and neighbouring slots with as many rows each
+// and not too different lengths.
+std::vector<std::vector<AttentionGroup>> GroupRows(std::span<const PlacedToken> tokens, const RowPlan& rows,
+                                                   const KvCache& kv);
+// Sets all inputs of `graph` for these tokens. output_rows: BatchShape::n_output of them.
+void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const RowPlan& rows,
+                std::span<const int32_t> output_rows);
 
 }  // namespace espalier

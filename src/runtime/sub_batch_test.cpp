@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <numeric>
+
 namespace espalier {
 namespace {
 
@@ -44,6 +47,64 @@ TEST(PlanRows, EqualSubsetsAreSharedAndEmptyOnesLeaveTheBlockOut) {
   const RowPlan alone = PlanRows(std::vector<const Sequence*>{&restricted}, 4, Always);
   EXPECT_EQ(alone.block_rows, (std::vector<int>{kNoRows, kAllRows, kAllRows, kNoRows}));
   EXPECT_FALSE(alone.mixed());
+}
+
+class GroupRowsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto device = Device::Open("", 1);
+    ASSERT_TRUE(device.ok()) << device.status().message();
+    device_ = std::move(*device);
+    hparams_.n_layer = 1;
+    hparams_.n_head_kv = 1;
+    hparams_.head_dim = 64;
+    kv_ = std::make_unique<KvCache>(hparams_, device_.get(), KvOptions{.capacity = 4096, .max_sequences = 8});
+  }
+  // `n` tokens of the sequence in `slot`, the first at `position`.
+  void Add(int slot, int32_t position, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) {
+      tokens_.push_back({1, slot, position + i, slot * kv_->stride() + position + i, false});
+    }
+  }
+  std::vector<AttentionGroup> Groups() const {
+    RowPlan rows;
+    rows.subsets.emplace_back(tokens_.size());
+    std::iota(rows.subsets[0].begin(), rows.subsets[0].end(), 0);
+    return GroupRows(tokens_, rows, *kv_).front();
+  }
+
+  std::unique_ptr<Device> device_;
+  HyperParameters hparams_;
+  std::unique_ptr<KvCache> kv_;
+  std::vector<PlacedToken> tokens_;
+};
+
+TEST_F(GroupRowsTest, NeighbouringSlotsWithAsManyRowsAreOne) {
+  Add(0, 10, 1);
+  Add(1, 255, 1);
+  Add(2, 300, 1);  // the longest says how far all reach
+  EXPECT_EQ(Groups(), (std::vector<AttentionGroup>{{0, 1, 3, 0, 512}}));
+}
+
+TEST_F(GroupRowsTest, AGapInSlotsAnotherNumberOfRowsAndAnotherLengthBeginAnother) {
+  Add(0, 10, 1);
+  Add(2, 10, 1);
+  Add(3, 10, 5);
+  Add(4, 20, 5);
+  Add(5, 2000, 5);
+  EXPECT_EQ(Groups(), (std::vector<AttentionGroup>{
+                          {0, 1, 1, 0, 256}, {1, 1, 1, 2, 256}, {2, 5, 2, 3, 256}, {12, 5, 1, 5, 2048}}));
+}
+
+TEST_F(GroupRowsTest, GroupsOfASubsetCountItsOwnRows) {
+  Add(0, 10, 2);
+  Add(1, 10, 2);
+  Add(2, 10, 2);
+  RowPlan rows;
+  rows.subsets = {{0, 1, 2, 3, 4, 5}, {0, 1, 4, 5}};
+  const auto groups = GroupRows(tokens_, rows, *kv_);
+  EXPECT_EQ(groups[0], (std::vector<AttentionGroup>{{0, 2, 3, 0, 256}}));
+  EXPECT_EQ(groups[1], (std::vector<AttentionGroup>{{0, 2, 1, 0, 256}, {2, 2, 1, 2, 256}}));
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
                 options, began_),
         inbox_({.requests = options.max_waiting, .cells = options.max_waiting_cells}) {
     ESPALIER_CHECK(options.max_running > 0 && options.batch_tokens >= options.max_running);
+    ESPALIER_CHECK(options.max_running <= engine_.options().max_sequences);
     Publish(began_);
   }
 
@@ -85,7 +86,7 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
 
   // --- KvTenants
   Workload InFlight() const override;
-  int64_t finished_cells() const override { return finished_.cells(); }
+  Workload Finished() const override { return finished_.Held(); }
   bool Trim() override;
   bool Preempt() override;
   std::vector<SequenceId> Sequences() const override;
@@ -105,6 +106,7 @@ class EngineLoopImpl final : public EngineLoop, private KvTenants {
   void DeliverToken(const SampledToken& sampled, Time now);
   void GiveUpKv(Work& work);
   void Place(Work& work);
+  void MakeRoomForASequence();
   void EndWork(Work* work, FinishReason reason, Status status, Time now);
   void Finish(std::unique_ptr<Work> work, FinishReason reason, Status status, Time now);
   void EndAll(FinishReason reason);
@@ -229,10 +231,17 @@ void EngineLoopImpl::Place(Work& work) {
     }
   }
   if (work.sequence < 0) {
+    MakeRoomForASequence();
     work.sequence = next_sequence_++;
   }
   if (work.generated() == 0) {
     work.cached_tokens = work.taken_tokens;
+  }
+}
+
+void EngineLoopImpl::MakeRoomForASequence() {
+  const auto most = static_cast<size_t>(engine_.options().max_sequences);
+  while (running_.size() + finished_.sequences().size() >= most && Trim()) {
   }
 }
 

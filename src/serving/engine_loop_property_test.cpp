@@ -136,6 +136,7 @@ TEST_P(EngineLoopProperty, AnswersAreThoseOfALoneEngine) {
   EXPECT_EQ(snapshot.used_cells, snapshot.cached_cells) << "nothing else holds KV once all have ended";
   EXPECT_TRUE(engine_.plan().dense());
   EXPECT_LE(engine_.most_used_cells, kCapacity);
+  EXPECT_LE(engine_.most_sequences, engine_.options().max_sequences);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, EngineLoopProperty, testing::Range(1u, 101u));

@@ -213,6 +213,7 @@ class ManySequencesEngine final : public Engine {
       }
     }
     most_used_cells = std::max(most_used_cells, used_cells());
+    most_sequences = std::max(most_sequences, static_cast<int>(sequences_.size()));
     return Status::Ok();
   }
 
@@ -270,6 +271,7 @@ class ManySequencesEngine final : public Engine {
   int64_t computed_tokens = 0;
   int64_t logits_rows = 0;
   int64_t most_used_cells = 0;
+  int most_sequences = 0;
 
  private:
   struct Cell {
@@ -288,7 +290,11 @@ class ManySequencesEngine final : public Engine {
     }
   }
 
-  EngineOptions options_;
+  EngineOptions options_ = [] {
+    EngineOptions options;
+    options.max_sequences = 20;
+    return options;
+  }();
   MemoryModel memory_;
   Plan plan_;
   int64_t capacity_;

@@ -38,6 +38,14 @@ std::optional<SequenceId> FinishedSequences::TakeOldest() {
   return kept_.empty() ? std::nullopt : std::optional(Remove(kept_.begin()));
 }
 
+Workload FinishedSequences::Held() const {
+  Workload held = {static_cast<int>(kept_.size()), cells_, 0};
+  for (const Kept& kept : kept_) {
+    held.longest_sequence = std::max(held.longest_sequence, static_cast<int64_t>(kept.tokens.size()));
+  }
+  return held;
+}
+
 std::vector<SequenceId> FinishedSequences::sequences() const {
   std::vector<SequenceId> sequences;
   for (const Kept& kept : kept_) {

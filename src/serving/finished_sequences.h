@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "model/workload.h"
 #include "runtime/engine.h"
 
 namespace espalier {
@@ -33,6 +34,7 @@ class FinishedSequences {
 
   bool empty() const { return kept_.empty(); }
   int64_t cells() const { return cells_; }
+  Workload Held() const;
   std::vector<SequenceId> sequences() const;
 
  private:

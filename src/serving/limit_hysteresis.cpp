@@ -25,10 +25,12 @@ bool LimitHysteresis::Range(std::chrono::duration<double> window, Time now, uint
 }
 
 void LimitHysteresis::Fall(uint64_t limit_bytes, Time now, bool deliberate) {
-  const bool again = !deliberate && fell_before_ && now - last_fall_ < options_.settle;
+  const bool small = static_cast<double>(limit_bytes) >= kSmallFall * static_cast<double>(planned_);
+  const bool again = fell_before_ && now - last_fall_ < options_.settle;
   fell_before_ = true;
   last_fall_ = now;
-  planned_ = again ? static_cast<uint64_t>(static_cast<double>(limit_bytes) * (1 - kHeadroom)) : limit_bytes;
+  planned_ = !deliberate && (small || again) ? static_cast<uint64_t>(static_cast<double>(limit_bytes) * (1 - kHeadroom))
+                                             : limit_bytes;
 }
 
 uint64_t LimitHysteresis::Observe(uint64_t limit_bytes, Time now, bool deliberate) {
@@ -50,8 +52,11 @@ uint64_t LimitHysteresis::Observe(uint64_t limit_bytes, Time now, bool deliberat
     planned_ = low;
   } else if (Range(options_.settle, now, low, high) && low > planned_) {
     const bool at_rest = static_cast<double>(high) <= (1 + kAtRest) * static_cast<double>(low);
-    if (at_rest || static_cast<double>(low) >= kSlowRise * planned) {
+    const double with_headroom = static_cast<double>(low) * (1 - kHeadroom);
+    if (at_rest) {
       planned_ = low;
+    } else if (with_headroom >= kSlowRise * planned) {
+      planned_ = static_cast<uint64_t>(with_headroom);
     }
   }
   return planned_;

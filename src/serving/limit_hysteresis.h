@@ -1,8 +1,9 @@
 // From a limit that moves to one that plans are made for: falls at once, rises late.
 //
 // A rise is believed when the limit stayed clearly higher for a while, or when it has come to rest. A limit that
-// trembles by a few per cent must not move blocks back and forth: the second fall within the time in which a rise would
-// be believed leaves some headroom, and small rises of a limit that still moves are ignored.
+// trembles by a few per cent must not move blocks back and forth: a small fall, and one soon after another, leaves as
+// much headroom as such a limit may use up (3 % to either side of its middle), and so does a rise of one that still
+// moves.
 #pragma once
 
 #include <chrono>
@@ -21,10 +22,11 @@ class LimitHysteresis {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
-  static constexpr double kClearRise = 1.10;  // against the planned limit: believed after grow_after
-  static constexpr double kSlowRise = 1.04;   // believed after settle, though the limit still moves
+  static constexpr double kClearRise = 1.15;  // against the planned limit: believed after grow_after
+  static constexpr double kSlowRise = 1.04;   // headroom left: believed after settle, though the limit still moves
   static constexpr double kAtRest = 0.005;    // a limit that moved no more than this through settle is at rest
-  static constexpr double kHeadroom = 0.02;   // left by the second fall within settle
+  static constexpr double kSmallFall = 0.90;  // against the planned limit: leaves headroom
+  static constexpr double kHeadroom = 0.06;   // 1 - 0.97 / 1.03
 
   LimitHysteresis(uint64_t limit_bytes, Time now, const HysteresisOptions& options);
 

@@ -32,6 +32,10 @@ Workload Larger(const Workload& a, const Workload& b) {
           std::max(a.longest_sequence, b.longest_sequence)};
 }
 
+Workload Sum(const Workload& a, const Workload& b) {
+  return {a.n_sequences + b.n_sequences, a.kv_cells + b.kv_cells, std::max(a.longest_sequence, b.longest_sequence)};
+}
+
 bool Within(const Workload& a, const Workload& b) { return Larger(a, b) == b; }
 
 bool KeepsAllOf(const Plan& plan, const Plan& part) {
@@ -225,7 +229,7 @@ void MemoryKeeper::Tend(Time now, bool look) {
     }
     TellLimit(now);
     if (reading_.pressure) {
-      const int64_t cells = tenants_.finished_cells();
+      const int64_t cells = tenants_.Finished().kv_cells;
       while (tenants_.Trim()) {
       }
       if (cells > 0 && !pressure_before) {
@@ -294,10 +298,10 @@ void MemoryKeeper::Fit(Time now, Workload workload) {
     deadline_ += Ticks(kMsPerGib * gib);
     Tell(**change, now);
   }
-  const int64_t finished = tenants_.finished_cells();
+  const int64_t finished = tenants_.Finished().kv_cells;
   TrimToFit();
-  if (new_limit && tenants_.finished_cells() < finished) {
-    TellTrim(finished - tenants_.finished_cells(), now);
+  if (new_limit && tenants_.Finished().kv_cells < finished) {
+    TellTrim(finished - tenants_.Finished().kv_cells, now);
   }
 }
 
@@ -324,9 +328,9 @@ void MemoryKeeper::TrimToFit() {
   for (const BlockId block : controller_.pending()) {
     planned.Restore(block);
   }
-  while (tenants_.finished_cells() > 0) {
+  while (tenants_.Finished().kv_cells > 0) {
     Workload held = AtLeastOne(tenants_.InFlight());
-    held.kv_cells += tenants_.finished_cells();
+    held = Sum(held, tenants_.Finished());
     const uint64_t peak = PredictFootprint(engine_.memory_model(), planned, held).peak_bytes();
     const bool fits = peak + controller_.process_bytes() <= hysteresis_.planned_bytes();
     if ((fits && held.kv_cells <= engine_.capacity_cells()) || !tenants_.Trim()) {

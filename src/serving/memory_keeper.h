@@ -26,7 +26,8 @@ class KvTenants {
   virtual ~KvTenants() = default;
   // What the requests in flight may come to hold.
   virtual Workload InFlight() const = 0;
-  virtual int64_t finished_cells() const = 0;
+  // What finished ones hold for those that begin alike.
+  virtual Workload Finished() const = 0;
   // Gives the KV of one finished request back. False if there is none.
   virtual bool Trim() = 0;
   // The youngest running request gives its KV up and waits again. False if none runs.
