@@ -28,6 +28,7 @@ from serving_servers import Server
 SHAPES = {**SHAPES, "500M": "--layers 18 --embedding-length 1536 --feed-forward-length 4096 --heads 24 --kv-heads 4 "
                             "--vocab 32000"}
 PROMPT_TOKENS = 64
+ARRIVAL_SECONDS = 0.0005  # between two requests of the loop without HTTP: as the client sends them to the servers
 PARALLEL = (1, 4, 16)
 VOCABULARY = 32000
 
@@ -72,12 +73,12 @@ class Bench(Work):
                       {"LD_LIBRARY_PATH": os.path.join(self.llama, "lib")}, cgroup)
 
     def replay(self, model, slots, cells, requests, max_tokens, threads=None):
-        """The loop without HTTP: so many requests at once, as over HTTP."""
+        """The loop without HTTP: so many requests, sent one right after the other, as over HTTP."""
         trace = self.path("trace.jsonl")
         with open(trace, "w", encoding="utf-8") as file:
-            file.write('{"trace": "espalier-load-trace", "version": 1, "duration_seconds": 0.001}\n')
+            file.write('{"trace": "espalier-load-trace", "version": 1, "duration_seconds": 1}\n')
             for i in range(requests):
-                file.write(json.dumps({"at": 0, "prompt_tokens": PROMPT_TOKENS, "max_tokens": max_tokens,
+                file.write(json.dumps({"at": i * ARRIVAL_SECONDS, "prompt_tokens": PROMPT_TOKENS, "max_tokens": max_tokens,
                                        "prompt_seed": i}) + "\n")
         flags = self.common(model, slots, cells, threads or self.options.threads)
         report = json.loads(output_of([self.options.espalier, "replay", trace, *flags, "--no-cache-prompt", "--drain", "600",
@@ -144,6 +145,12 @@ def read_bytes(bench, model):
             "bandwidth": 1e9 * report["decode_gigabytes_per_second"] / report["decode_share_of_bandwidth"]}
 
 
+def loopback_floor(bench, rate, tokens):
+    """What a thread takes that is woken for each token of one stream and sends as many bytes, and does nothing else."""
+    program = os.path.join(os.path.dirname(bench.options.espalier), "bench", "espalier_loopback_floor")
+    return json.loads(output_of([program, str(rate), str(tokens), "250"]))["sender_us"]
+
+
 def frontend(bench):
     """On a model that takes no time: what is not the model. One thread for the engine, so that the others are not."""
     model = bench.model("reference", "F16")
@@ -164,6 +171,7 @@ def frontend(bench):
                     run[server.name]["engine_us"] = 1e6 * spent[0] / tokens
                     run[server.name]["others_us"] = 1e6 * sum(spent[1:]) / tokens
                 run["replay"]["engine_us"] = 1e6 * run["replay"]["seconds"] / run["replay"]["tokens"]
+                run["floor_us"] = loopback_floor(bench, run["espalier"]["rate"] / number, run["espalier"]["tokens"] // number)
                 say(f"  {number:2} streams: us of the engine thread and the others per token: " + ", ".join(
                     f"{s.name} {run[s.name]['engine_us']:.1f} + {run[s.name]['others_us']:.1f} at {run[s.name]['rate']:.0f} tok/s"
                     for s in (ours, theirs)) + f"; replay {run['replay']['engine_us']:.1f}")

@@ -23,6 +23,27 @@ const std::string kText = DataPath("books-excerpt.txt");
 
 const std::vector<std::string> kRunTwin = {"run", kTwin, "-t", "1", "--temp", "0", "-n", "8", "-p", "The old house"};
 
+// What is said of a model run on a GPU is said by llama.cpp, too, when there is none.
+TEST_F(CliTest, TakesLlamaCppsFlagsForGpusAndFusedAttention) {
+  const Outcome plain = Espalier(kRunTwin);
+  ASSERT_EQ(plain.code, 0) << plain.err;
+  auto flags = kRunTwin;
+  flags.insert(flags.end(), {"-ngl", "0", "-fa", "auto"});
+  EXPECT_EQ(Espalier(flags).out, plain.out);
+  flags = kRunTwin;
+  flags.insert(flags.end(), {"-fa", "off"});
+  const Outcome off = Espalier(flags);
+  EXPECT_NE(off.code, 0);
+  EXPECT_NE(off.err.find("-fa off: expected on or auto"), std::string::npos) << off.err;
+  flags = kRunTwin;
+  flags.insert(flags.end(), {"-ngl", "99", "-fa"});
+  const Outcome offloaded = Espalier(flags);
+  EXPECT_EQ(offloaded.code, 0) << offloaded.err;
+  if (offloaded.err.find("no GPU was found") != std::string::npos) {
+    EXPECT_EQ(offloaded.out, plain.out);
+  }
+}
+
 TEST_F(CliTest, HelpAndVersionGoToStandardOutput) {
   const Outcome version = Espalier({"--version"});
   EXPECT_EQ(version.code, 0);

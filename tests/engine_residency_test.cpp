@@ -11,13 +11,7 @@
 #include "runtime/engine.h"
 #include "support/engines.h"
 #include "support/models.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ESPALIER_SKIP_UNDER_SANITIZERS() \
-  GTEST_SKIP() << "sanitizers hold freed memory back: the process's memory says nothing"
-#else
-#define ESPALIER_SKIP_UNDER_SANITIZERS() (void)0
-#endif
+#include "support/sanitizers.h"
 
 namespace espalier::test {
 namespace {
@@ -76,7 +70,9 @@ class Residency : public testing::TestWithParam<std::tuple<std::string, bool>> {
 };
 
 TEST_P(Residency, ThreeCyclesGiveBackAndTakeAgain) {
-  ESPALIER_SKIP_UNDER_SANITIZERS();
+  if (kSanitized) {
+    GTEST_SKIP() << "sanitizers hold freed memory back: the process's memory says nothing";
+  }
   WarmUp();
   const Plan half = HalfOf(*model_);
   const auto tokens = SomeTokens(20, model_->hparams().n_vocab);
@@ -108,7 +104,9 @@ TEST_P(Residency, ThreeCyclesGiveBackAndTakeAgain) {
 }
 
 TEST_P(Residency, PredictionMatchesAccountAndKernelForManyPlans) {
-  ESPALIER_SKIP_UNDER_SANITIZERS();
+  if (kSanitized) {
+    GTEST_SKIP() << "sanitizers hold freed memory back: the process's memory says nothing";
+  }
   WarmUp();
   const auto tokens = SomeTokens(300, model_->hparams().n_vocab);
   uint32_t state = 7;
@@ -154,7 +152,9 @@ INSTANTIATE_TEST_SUITE_P(Stores, Residency, testing::Combine(testing::Values("F1
                          });
 
 TEST(Footprint, WholeProcessIsForetoldWithinOnePercentWithKvFullAndPartlyUsed) {
-  ESPALIER_SKIP_UNDER_SANITIZERS();
+  if (kSanitized) {
+    GTEST_SKIP() << "sanitizers hold freed memory back: the process's memory says nothing";
+  }
   ReturnFreedMemoryToSystem();
   const auto model = OpenOrFail(RandomModel("residency-F16", SomeMegabytes("F16")));
   EngineOptions options;
@@ -182,7 +182,9 @@ TEST(Footprint, WholeProcessIsForetoldWithinOnePercentWithKvFullAndPartlyUsed) {
 }
 
 TEST(Kv, FreedCellsGiveTheirPagesBack) {
-  ESPALIER_SKIP_UNDER_SANITIZERS();
+  if (kSanitized) {
+    GTEST_SKIP() << "sanitizers hold freed memory back: the process's memory says nothing";
+  }
   ReturnFreedMemoryToSystem();
   const auto model = OpenOrFail(RandomModel("residency-F16", SomeMegabytes("F16")));
   EngineOptions options;

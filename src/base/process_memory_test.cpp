@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "support/sanitizers.h"
 
 namespace espalier {
 namespace {
@@ -26,15 +27,8 @@ TEST(ProcessMemory, PartsAddUp) {
   EXPECT_EQ(memory->resident_bytes, memory->anonymous_bytes + memory->file_bytes);
 }
 
-// Sanitizers keep freed memory for themselves, so what the heap gives back cannot be seen there.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kHeapIsOurs = false;
-#else
-constexpr bool kHeapIsOurs = true;
-#endif
-
 TEST(ProcessMemory, FreedHeapGoesBackInEveryCycleNotInTheFirstOnly) {
-  if (!kHeapIsOurs) {
+  if (test::kSanitized) {
     GTEST_SKIP() << "the sanitizer's allocator keeps freed memory";
   }
   ReturnFreedMemoryToSystem();

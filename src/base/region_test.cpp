@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/process_memory.h"
+#include "support/sanitizers.h"
 
 namespace espalier {
 namespace {
@@ -20,11 +21,7 @@ uint64_t Anonymous() { return ReadProcessMemory().value().anonymous_bytes; }
 
 // The thread sanitizer commits shadow memory for every byte written and keeps it: figures mean nothing there, contents
 // do.
-#ifdef __SANITIZE_THREAD__
-constexpr bool kMeasurable = false;
-#else
-constexpr bool kMeasurable = true;
-#endif
+constexpr bool kMeasurable = !test::kThreadSanitizer;
 
 void ExpectChange(uint64_t before, uint64_t after, int64_t change, const char* what) {
   if (!kMeasurable) {

@@ -29,8 +29,12 @@ constexpr const char* kAbout =
     "  espalier memory model.gguf --workload 8x4096 --memory-budget 6GiB --json\n";
 
 // Flags of more than one letter behind a single dash, as llama.cpp has them; CLI11 knows one-letter flags only.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kLongFlags = {
-    {{"-ub", "--ubatch-size"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-np", "--parallel"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kLongFlags = {{{"-ub", "--ubatch-size"},
+                                                                                      {"-ctk", "--cache-type-k"},
+                                                                                      {"-ctv", "--cache-type-v"},
+                                                                                      {"-np", "--parallel"},
+                                                                                      {"-ngl", "--gpu-layers"},
+                                                                                      {"-fa", "--flash-attn"}}};
 
 std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments;

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/plan_file.h"
+#include "runtime/device.h"
 
 namespace espalier {
 namespace {
@@ -71,8 +72,17 @@ CLI::Option* AddBudgetOption(CLI::App& app, BudgetOption& option) {
 }
 
 Result<EngineOptions> EngineFlags::Read(int64_t n_ctx) const {
+  if (flash_attn == "off") {
+    return InvalidArgument("-fa off: expected on or auto; attention is always computed in the fused way");
+  }
   EngineOptions options;
   options.device = device;
+  if (gpu_layers > 0 && device.empty()) {
+    options.device = FirstGpu();
+    if (options.device.empty()) {
+      fmt::print(stderr, "espalier: -ngl {}: no GPU was found, the CPU computes\n", gpu_layers);
+    }
+  }
   options.n_threads = n_threads;
   options.n_ctx = n_ctx;
   options.n_ubatch = static_cast<int>(std::min<int64_t>(n_ubatch, n_ctx));
@@ -102,6 +112,17 @@ void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
       ->group(kGroup);
   app.add_option("--cache-type-v", flags.value_type, "KV cache type of values: f16, q8_0 (also -ctv)")
       ->capture_default_str()
+      ->group(kGroup);
+  app.add_option("--gpu-layers", flags.gpu_layers,
+                 "More than 0: the first GPU computes, all layers of it, if there is one (also -ngl)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
+  app.add_option("--flash-attn", flags.flash_attn,
+                 "on or auto; taken for llama.cpp's sake, there is no other (also -fa)")
+      ->check(CLI::IsMember({"on", "off", "auto"}))
+      ->expected(0, 1)
+      ->default_str("on")
       ->group(kGroup);
   app.add_option("--device", flags.device, "Device by ggml's name, such as CPU, CUDA0 or RPC:HOST:PORT")->group(kGroup);
   app.add_flag("--no-repack", flags.no_repack, "Keep weights as they lie in the file")->group(kGroup);

@@ -42,13 +42,15 @@ struct BudgetOption {
 };
 CLI::Option* AddBudgetOption(CLI::App& app, BudgetOption& option);
 
-// -t -ub -ctk -ctv --device --no-repack --copy-tied-head --drop-page-cache.
+// -t -ub -ctk -ctv -ngl -fa --device --no-repack --copy-tied-head --drop-page-cache.
 struct EngineFlags {
   int n_threads = 0;
   int n_ubatch = 512;
   std::string key_type = "f16";
   std::string value_type = "f16";
   std::string device;
+  int gpu_layers = 0;
+  std::string flash_attn = "on";
   bool no_repack = false;
   bool copy_tied_head = false;
   bool drop_page_cache = false;

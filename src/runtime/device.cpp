@@ -83,6 +83,12 @@ uint64_t HeapGrowth(const struct mallinfo2& before, const struct mallinfo2& afte
 
 }  // namespace
 
+std::string FirstGpu() {
+  LoadBackendsOnce();
+  ggml_backend_dev_t gpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU);
+  return gpu != nullptr ? ggml_backend_dev_name(gpu) : "";
+}
+
 std::string TakeLastGgmlError() {
   const std::lock_guard lock(log_mutex);
   return std::exchange(last_error, {});

@@ -31,6 +31,9 @@ using GgmlAllocator = std::unique_ptr<std::remove_pointer_t<ggml_gallocr_t>, Ggm
 // message may quote. Thread-safe.
 std::string TakeLastGgmlError();
 
+// ggml's name of the first GPU; empty if there is none.
+std::string FirstGpu();
+
 // Thread rule: the owner's thread only, except RequestAbort.
 class Device {
  public:
