@@ -28,7 +28,6 @@ from serving_servers import Server
 SHAPES = {**SHAPES, "500M": "--layers 18 --embedding-length 1536 --feed-forward-length 4096 --heads 24 --kv-heads 4 "
                             "--vocab 32000"}
 PROMPT_TOKENS = 64
-ARRIVAL_SECONDS = 0.0005  # between two requests of the loop without HTTP: as the client sends them to the servers
 PARALLEL = (1, 4, 16)
 VOCABULARY = 32000
 
@@ -73,12 +72,12 @@ class Bench(Work):
                       {"LD_LIBRARY_PATH": os.path.join(self.llama, "lib")}, cgroup)
 
     def replay(self, model, slots, cells, requests, max_tokens, threads=None):
-        """The loop without HTTP: so many requests, sent one right after the other, as over HTTP."""
+        """The loop without HTTP: so many requests at once, as over HTTP."""
         trace = self.path("trace.jsonl")
         with open(trace, "w", encoding="utf-8") as file:
-            file.write('{"trace": "espalier-load-trace", "version": 1, "duration_seconds": 1}\n')
+            file.write('{"trace": "espalier-load-trace", "version": 1, "duration_seconds": 0.001}\n')
             for i in range(requests):
-                file.write(json.dumps({"at": i * ARRIVAL_SECONDS, "prompt_tokens": PROMPT_TOKENS, "max_tokens": max_tokens,
+                file.write(json.dumps({"at": 0, "prompt_tokens": PROMPT_TOKENS, "max_tokens": max_tokens,
                                        "prompt_seed": i}) + "\n")
         flags = self.common(model, slots, cells, threads or self.options.threads)
         report = json.loads(output_of([self.options.espalier, "replay", trace, *flags, "--no-cache-prompt", "--drain", "600",

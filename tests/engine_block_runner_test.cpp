@@ -127,7 +127,7 @@ TEST_P(EngineEquality, LogitsOfAWindowAreTheEnginesBitForBit) {
 
 INSTANTIATE_TEST_SUITE_P(Models, EngineEquality,
                          testing::Combine(testing::Values("F16", "Q4_K_M", "twin"),
-                                          testing::Values(KvType::kF16, KvType::kQ8_0)),
+                                          testing::Values(KvType::kF16, KvType::kQ8_0, KvType::kQ4_0)),
                          [](const auto& test) {
                            return std::get<0>(test.param) + "_" + KvTypeName(std::get<1>(test.param));
                          });

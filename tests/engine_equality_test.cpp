@@ -55,7 +55,7 @@ TEST_P(DenseEquality, LogitsAreBitIdenticalToLibllama) {
 
 INSTANTIATE_TEST_SUITE_P(Twin, DenseEquality,
                          testing::Combine(testing::Values("F16", "Q8_0", "Q4_0", "Q4_K_M"), testing::Bool(),
-                                          testing::Values(KvType::kF16, KvType::kQ8_0)),
+                                          testing::Values(KvType::kF16, KvType::kQ8_0, KvType::kQ4_0)),
                          [](const auto& test) {
                            return std::get<0>(test.param) + (std::get<1>(test.param) ? "_repacked_" : "_plain_") +
                                   KvTypeName(std::get<2>(test.param));

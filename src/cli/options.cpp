@@ -107,10 +107,10 @@ void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str()
       ->group(kGroup);
-  app.add_option("--cache-type-k", flags.key_type, "KV cache type of keys: f16, q8_0 (also -ctk)")
+  app.add_option("--cache-type-k", flags.key_type, "KV cache type of keys: f16, q8_0, q4_0 (also -ctk)")
       ->capture_default_str()
       ->group(kGroup);
-  app.add_option("--cache-type-v", flags.value_type, "KV cache type of values: f16, q8_0 (also -ctv)")
+  app.add_option("--cache-type-v", flags.value_type, "KV cache type of values: f16, q8_0, q4_0 (also -ctv)")
       ->capture_default_str()
       ->group(kGroup);
   app.add_option("--gpu-layers", flags.gpu_layers,

@@ -23,7 +23,7 @@ struct MeasurementSet {
   int64_t window_tokens = 0;
   int64_t n_windows = 0;
   int64_t tokens_scored = 0;
-  std::string key_type;    // KV types: "f16", "q8_0"
+  std::string key_type;    // KV types: "f16", "q8_0", "q4_0"
   std::string value_type;  // they move the loss a little
   Ablation ablation = Ablation::kZero;
   std::string means_hash =

@@ -29,8 +29,8 @@
 
 namespace espalier {
 
-enum class KvType : uint8_t { kF16, kQ8_0 };
-Result<KvType> ParseKvType(std::string_view name);  // "f16", "q8_0"
+enum class KvType : uint8_t { kF16, kQ8_0, kQ4_0 };
+Result<KvType> ParseKvType(std::string_view name);  // "f16", "q8_0", "q4_0"
 const char* KvTypeName(KvType type);
 
 struct EngineOptions {

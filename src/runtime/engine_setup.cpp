@@ -7,7 +7,17 @@
 namespace espalier {
 namespace {
 
-ggml_type ToGgml(KvType type) { return type == KvType::kQ8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16; }
+ggml_type ToGgml(KvType type) {
+  switch (type) {
+    case KvType::kF16:
+      return GGML_TYPE_F16;
+    case KvType::kQ8_0:
+      return GGML_TYPE_Q8_0;
+    case KvType::kQ4_0:
+      break;
+  }
+  return GGML_TYPE_Q4_0;
+}
 
 Status CheckMeans(const Model& model, const BlockMeans& means) {
   const int64_t n_embd = model.hparams().n_embd;
@@ -22,15 +32,15 @@ Status CheckMeans(const Model& model, const BlockMeans& means) {
 }  // namespace
 
 Result<KvType> ParseKvType(std::string_view name) {
-  for (const KvType type : {KvType::kF16, KvType::kQ8_0}) {
+  for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kQ4_0}) {
     if (name == KvTypeName(type)) {
       return type;
     }
   }
-  return InvalidArgument(fmt::format("KV type '{}': expected f16 or q8_0", name.substr(0, 32)));
+  return InvalidArgument(fmt::format("KV type '{}': expected f16, q8_0 or q4_0", name.substr(0, 32)));
 }
 
-const char* KvTypeName(KvType type) { return type == KvType::kQ8_0 ? "q8_0" : "f16"; }
+const char* KvTypeName(KvType type) { return ggml_type_name(ToGgml(type)); }
 
 Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options) {
   constexpr int64_t kMaxCells = int64_t{1} << 27;

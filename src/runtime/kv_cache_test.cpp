@@ -132,7 +132,7 @@ TEST_F(Kv, CommittedBytesAreThePagesThatTheKernelCounts) {
     GTEST_SKIP() << "sanitizers hold memory of their own";
   }
   hparams_.n_head_kv = 4;
-  for (const auto& [type, row] : {std::pair{GGML_TYPE_F16, 128}, {GGML_TYPE_Q8_0, 68}}) {
+  for (const auto& [type, row] : {std::pair{GGML_TYPE_F16, 128}, {GGML_TYPE_Q8_0, 68}, {GGML_TYPE_Q4_0, 36}}) {
     Make({.capacity = 2000, .max_sequences = 8, .key_type = type, .value_type = type});
     const int64_t stride = kv_->stride();
     EXPECT_EQ(stride * row % 4096, 0) << "slots begin with a page";

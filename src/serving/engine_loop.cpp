@@ -521,6 +521,9 @@ Status EngineLoopImpl::Run() {
     if (!worked) {
       Publish(clock_.Now());
       inbox_.Sleep(std::chrono::duration<double, std::milli>(options_.tick_ms), idle(), clock_.Now());
+      if (idle()) {
+        inbox_.Gather(std::chrono::duration<double, std::milli>(options_.gather_ms));
+      }
     }
   }
   Receive();

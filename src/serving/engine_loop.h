@@ -57,8 +57,11 @@ struct LoopOptions {
   int64_t request_cells = 0;                     // prompt + answer of one request at most; 0: all cells
   int batch_tokens = 2048;                       // tokens of one step at most (llama.cpp: -b)
   double prefill_ms = 200;                       // a step's prompt tokens are as many as take about this long
-  bool cache_prompts = true;                     // keep KV of finished requests while there is room
-  double tick_ms = 250;                          // between two looks at the limit
+  // Requests that find nobody running wait so long for others that come with them: prompts that are computed together
+  // take less time, and answers that begin together share more steps.
+  double gather_ms = 1;
+  bool cache_prompts = true;    // keep KV of finished requests while there is room
+  double tick_ms = 250;         // between two looks at the limit
   double grow_after_ms = 2000;  // a limit must have stayed clearly higher for so long before memory grows again
   double settle_ms = 60000;     // likewise for small rises (limit_hysteresis.h)
   double hold_ms = 60000;       // room for requests that ended is kept for those to come for so long

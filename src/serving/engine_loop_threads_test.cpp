@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "serving/loop_fixture_for_test.h"
@@ -169,6 +170,25 @@ TEST_F(EngineLoopThreads, AnIdleLoopHearsOfARequest) {
     listener->WaitForEnd();
     EXPECT_EQ(listener->tokens(), AnswerAlone(prompt, 5).tokens);
   }
+}
+
+TEST_F(EngineLoopThreads, RequestsThatComeTogetherWhenNobodyRunsAreComputedTogether) {
+  LoopOptions options;
+  options.gather_ms = 300;
+  Launch(options);
+  std::vector<std::shared_ptr<WaitableListener>> listeners;
+  for (int i = 0; i < 4; ++i) {
+    listeners.push_back(std::make_shared<WaitableListener>());
+    ASSERT_TRUE(Submit(RandomPrompt(random_, 3), 2, listeners.back()).ok());
+  }
+  for (const auto& listener : listeners) {
+    listener->WaitForEnd();
+  }
+  std::set<SequenceId> first;
+  for (const BatchToken& token : engine_.batches.front()) {
+    first.insert(token.sequence);
+  }
+  EXPECT_EQ(first.size(), 4u);
 }
 
 TEST_F(EngineLoopThreads, StopFinishesWhatIsInFlightAndRefusesTheRest) {

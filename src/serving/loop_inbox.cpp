@@ -82,4 +82,16 @@ void LoopInbox::Sleep(std::chrono::duration<double, std::milli> longest, bool id
   });
 }
 
+void LoopInbox::Gather(std::chrono::duration<double, std::milli> pause) {
+  const auto end = std::chrono::steady_clock::now() + kMostPauses * pause;
+  std::unique_lock lock(mutex_);
+  size_t before = 0;
+  while (messages_.submitted.size() > before && !stopping_ && std::chrono::steady_clock::now() < end) {
+    before = messages_.submitted.size();
+    wake_.wait_for(lock, pause, [&] {
+      return messages_.submitted.size() > before || !messages_.cancelled.empty() || messages_.look || stopping_;
+    });
+  }
+}
+
 }  // namespace espalier

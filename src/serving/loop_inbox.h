@@ -43,6 +43,9 @@ class LoopInbox {
   bool Drained(bool idle, Time now) const;
   // Until there is a message, for `longest` at most; when stopped and idle not at all.
   void Sleep(std::chrono::duration<double, std::milli> longest, bool idle, Time now);
+  // While requests come one within `pause` of the other, for kMostPauses of them at most. At once if there is none.
+  void Gather(std::chrono::duration<double, std::milli> pause);
+  static constexpr int kMostPauses = 10;
 
  private:
   const QueueBounds bounds_;
