@@ -145,7 +145,7 @@ def read_bytes(bench, model):
 
 
 def loopback_floor(bench, rate, tokens):
-    """What a thread takes that is woken for each token of one stream and sends as many bytes, and does nothing else."""
+    """What a thread takes that is woken for each token of one stream and sends 250 bytes, and does nothing else."""
     program = os.path.join(os.path.dirname(bench.options.espalier), "bench", "espalier_loopback_floor")
     return json.loads(output_of([program, str(rate), str(tokens), "250"]))["sender_us"]
 
@@ -170,7 +170,8 @@ def frontend(bench):
                     run[server.name]["engine_us"] = 1e6 * spent[0] / tokens
                     run[server.name]["others_us"] = 1e6 * sum(spent[1:]) / tokens
                 run["replay"]["engine_us"] = 1e6 * run["replay"]["seconds"] / run["replay"]["tokens"]
-                run["floor_us"] = loopback_floor(bench, run["espalier"]["rate"] / number, run["espalier"]["tokens"] // number)
+                if number == 1:
+                    run["floor_us"] = loopback_floor(bench, run["espalier"]["rate"], run["espalier"]["tokens"])
                 say(f"  {number:2} streams: us of the engine thread and the others per token: " + ", ".join(
                     f"{s.name} {run[s.name]['engine_us']:.1f} + {run[s.name]['others_us']:.1f} at {run[s.name]['rate']:.0f} tok/s"
                     for s in (ours, theirs)) + f"; replay {run['replay']['engine_us']:.1f}")

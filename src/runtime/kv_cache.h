@@ -70,7 +70,7 @@ class KvCache {
   Status AddLayer(int il);
   void RemoveLayer(int il);
   bool has_layer(int il) const { return layers_[LayerIndex(il)].key != nullptr; }
-  // Planes [head_dim, capacity, n_head_kv]. REQUIRES: has_layer(il).
+  // Planes [head_dim, n_slots() * stride(), n_head_kv]. REQUIRES: has_layer(il).
   ggml_tensor* key(int il) const { return layers_[LayerIndex(il)].key; }
   ggml_tensor* value(int il) const { return layers_[LayerIndex(il)].value; }
 

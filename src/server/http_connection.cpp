@@ -197,13 +197,7 @@ void HttpConnection::Dispatch() {
   answer_ = std::make_shared<HttpAnswer>(
       core_->options.max_backlog_bytes,
       [self] { asio::post(self->socket_.get_executor(), [self] { self->OnWake(); }); },
-      [self](std::function<void()> task) {
-        if (self->core_->io.get_executor().running_in_this_thread()) {
-          asio::post(self->socket_.get_executor(), std::move(task));
-        } else {
-          self->core_->mailbox->Post(self->socket_.get_executor(), std::move(task));
-        }
-      });
+      [self](std::function<void()> task) { asio::post(self->socket_.get_executor(), std::move(task)); });
   core_->handler(std::move(request), MakeHttpResponder(answer_));
 }
 

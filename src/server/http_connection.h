@@ -9,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -19,7 +20,6 @@
 #include <vector>
 
 #include "server/http_answer.h"
-#include "server/http_mailbox.h"
 #include "server/http_parser.h"
 #include "server/http_server.h"
 
@@ -36,7 +36,6 @@ struct HttpServerCore {
   const HttpServerOptions options;
   const HttpHandler handler;
   boost::asio::io_context io;
-  const std::shared_ptr<HttpMailbox> mailbox = std::make_shared<HttpMailbox>(io);
   std::atomic<bool> draining = false;  // no new connections, no new requests
   std::atomic<int> connections = 0;    // objects that exist, those of refused clients not counted
   std::atomic<int64_t> failed_accepts = 0;
@@ -47,6 +46,7 @@ struct HttpServerCore {
   std::unordered_map<HttpConnection*, std::weak_ptr<HttpConnection>> open;
 };
 
+using HttpStrand = boost::asio::strand<boost::asio::io_context::executor_type>;
 using HttpSocket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, HttpStrand>;
 
 // Thread rule: everything on its strand, except Open, Drain and Abort, which come from any thread and post to it.

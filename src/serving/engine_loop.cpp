@@ -241,7 +241,7 @@ void EngineLoopImpl::Place(Work& work) {
 
 void EngineLoopImpl::MakeRoomForASequence() {
   const auto most = static_cast<size_t>(engine_.options().max_sequences);
-  while (running_.size() + finished_.sequences().size() >= most && Trim()) {
+  while (running_.size() + finished_.size() >= most && Trim()) {
   }
 }
 

@@ -34,6 +34,7 @@ class FinishedSequences {
 
   bool empty() const { return kept_.empty(); }
   int64_t cells() const { return cells_; }
+  size_t size() const { return kept_.size(); }
   Workload Held() const;
   std::vector<SequenceId> sequences() const;
 

@@ -328,9 +328,8 @@ void MemoryKeeper::TrimToFit() {
   for (const BlockId block : controller_.pending()) {
     planned.Restore(block);
   }
-  while (tenants_.Finished().kv_cells > 0) {
-    Workload held = AtLeastOne(tenants_.InFlight());
-    held = Sum(held, tenants_.Finished());
+  for (Workload finished = tenants_.Finished(); finished.kv_cells > 0; finished = tenants_.Finished()) {
+    const Workload held = Sum(AtLeastOne(tenants_.InFlight()), finished);
     const uint64_t peak = PredictFootprint(engine_.memory_model(), planned, held).peak_bytes();
     const bool fits = peak + controller_.process_bytes() <= hysteresis_.planned_bytes();
     if ((fits && held.kv_cells <= engine_.capacity_cells()) || !tenants_.Trim()) {
