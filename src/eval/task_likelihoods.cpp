@@ -220,17 +220,15 @@ class Scheduler {
 }  // namespace
 
 Workload TaskWorkload(std::span<const EncodedItem> items, int n_ubatch) {
-  int64_t longest = 0;
-  int64_t total = 0;
+  Workload all = Workload::None();
   for (const EncodedItem& item : items) {
-    longest = std::max(longest, CellsOf(item));
-    total += CellsOf(item);
+    all += Workload::Uniform(1, CellsOf(item));
   }
-  const int64_t cells = std::max(longest, std::min(total, int64_t{n_ubatch}));
-  const int64_t mean = items.empty() ? 1 : std::max<int64_t>(1, total / static_cast<int64_t>(items.size()));
+  const int64_t cells = std::max(all.longest_sequence, std::min(all.kv_cells, int64_t{n_ubatch}));
+  const int64_t mean = items.empty() ? 1 : std::max<int64_t>(1, all.kv_cells / all.n_sequences);
   return {.n_sequences = static_cast<int>(std::max<int64_t>(1, cells / mean)),
           .kv_cells = cells,
-          .longest_sequence = longest};
+          .longest_sequence = all.longest_sequence};
 }
 
 Result<TaskLikelihoods> ScoreItems(Engine* engine, std::span<const EncodedItem> items, const TaskProgress& progress) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace espalier {
@@ -45,5 +46,19 @@ std::string Workload::ToText() const {
   }
   return fmt::format("{} sequences, {} cells, longest {}", n_sequences, kv_cells, longest_sequence);
 }
+
+Workload& Workload::operator+=(const Workload& other) {
+  n_sequences += other.n_sequences;
+  kv_cells += other.kv_cells;
+  longest_sequence = std::max(longest_sequence, other.longest_sequence);
+  return *this;
+}
+
+Workload Max(const Workload& a, const Workload& b) {
+  return {std::max(a.n_sequences, b.n_sequences), std::max(a.kv_cells, b.kv_cells),
+          std::max(a.longest_sequence, b.longest_sequence)};
+}
+
+bool Workload::Within(const Workload& other) const { return Max(*this, other) == other; }
 
 }  // namespace espalier

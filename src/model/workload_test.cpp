@@ -2,8 +2,23 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 namespace espalier {
 namespace {
+
+// Everything up to two sequences, three cells and a longest sequence of three, what no sequences could hold included.
+std::vector<Workload> SmallWorkloads() {
+  std::vector<Workload> workloads;
+  for (int sequences = 0; sequences <= 2; ++sequences) {
+    for (int64_t cells = 0; cells <= 3; ++cells) {
+      for (int64_t longest = 0; longest <= 3; ++longest) {
+        workloads.push_back({sequences, cells, longest});
+      }
+    }
+  }
+  return workloads;
+}
 
 TEST(Workload, ReadsBothForms) {
   const auto both = Workload::Parse("8x512");
@@ -40,6 +55,46 @@ TEST(Workload, RefusesEverythingElseAndNamesIt) {
         << workload.status().message();
     EXPECT_NE(workload.status().message().find("8x512"), std::string::npos) << workload.status().message();
   }
+}
+
+TEST(Workload, ASumIsBothAtOnceInSequencesOfTheirOwn) {
+  const Workload sum = Workload::Uniform(2, 100) + Workload::Uniform(1, 300);
+  EXPECT_EQ(sum, (Workload{.n_sequences = 3, .kv_cells = 500, .longest_sequence = 300}));
+  EXPECT_EQ(Workload::Uniform(1, 300) + Workload::Uniform(2, 100), sum);
+  Workload added = Workload::None();
+  for (int i = 0; i < 5; ++i) {
+    added += Workload::Uniform(1, 40);
+  }
+  EXPECT_EQ(added, Workload::Uniform(5, 40));
+  EXPECT_EQ(Workload::None() + sum, sum) << "an empty sequence would be one more";
+  EXPECT_NE(Workload() + sum, sum);
+}
+
+TEST(Workload, TheLargerOfTwoIsTheLeastThatBothAreWithin) {
+  const std::vector<Workload> all = SmallWorkloads();
+  for (const Workload& a : all) {
+    for (const Workload& b : all) {
+      const Workload larger = Max(a, b);
+      EXPECT_TRUE(a.Within(larger) && b.Within(larger)) << a.ToText() << " and " << b.ToText();
+      EXPECT_TRUE(larger.Within(a + b)) << a.ToText() << " and " << b.ToText();
+      for (const Workload& bound : all) {
+        EXPECT_EQ(larger.Within(bound), a.Within(bound) && b.Within(bound))
+            << a.ToText() << " and " << b.ToText() << " in " << bound.ToText();
+      }
+    }
+  }
+}
+
+TEST(Workload, IsWithinAnotherByAllThreeNumbers) {
+  const Workload bound = {.n_sequences = 3, .kv_cells = 700, .longest_sequence = 512};
+  EXPECT_TRUE(bound.Within(bound));
+  EXPECT_TRUE(Workload::None().Within(bound));
+  EXPECT_FALSE((Workload{4, 700, 512}).Within(bound));
+  EXPECT_FALSE((Workload{3, 701, 512}).Within(bound));
+  EXPECT_FALSE((Workload{3, 700, 513}).Within(bound));
+  const Workload fewer_but_longer = Workload::Uniform(1, 600);
+  EXPECT_FALSE(fewer_but_longer.Within(bound));
+  EXPECT_FALSE(bound.Within(fewer_but_longer));
 }
 
 }  // namespace

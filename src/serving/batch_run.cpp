@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "serving/batch_plan.h"
 #include "serving/token_scores.h"
 
 namespace espalier {
@@ -34,6 +35,25 @@ void TakeRow(Work& work, int64_t position, std::span<const float> logits, std::v
 }
 
 }  // namespace
+
+std::vector<BatchShare> PlanShares(std::span<const std::unique_ptr<Work>> works, const PrefillPace& pace,
+                                   int64_t step_tokens) {
+  std::vector<BatchDemand> demands;
+  for (const auto& work : works) {
+    demands.push_back({.tokens = work->to_compute(), .decoding = work->decoding()});
+  }
+  const bool alone = std::none_of(demands.begin(), demands.end(), [](const BatchDemand& d) { return d.decoding; });
+  const std::vector<int64_t> tokens = PlanBatch(demands, alone ? pace.tokens_alone() : pace.tokens(), step_tokens);
+  std::vector<BatchShare> shares;
+  for (const bool decoding : {true, false}) {  // whoever is waiting for one token does not share a graph with prompts
+    for (size_t i = 0; i < works.size(); ++i) {
+      if (tokens[i] > 0 && demands[i].decoding == decoding) {
+        shares.push_back({works[i].get(), tokens[i]});
+      }
+    }
+  }
+  return shares;
+}
 
 Status RunShares(Engine& engine, std::span<const BatchShare> shares, std::vector<SampledToken>& sampled) {
   std::vector<BatchToken> batch;

@@ -1,12 +1,14 @@
-// One batch of the engine loop: tokens in, samples out.
+// One batch of the engine loop: who computes how much, and then tokens in, samples out.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "base/status.h"
 #include "runtime/engine.h"
+#include "serving/prefill_pace.h"
 #include "serving/request.h"
 #include "serving/work.h"
 
@@ -17,6 +19,11 @@ struct BatchShare {
   Work* work = nullptr;
   int64_t tokens = 0;
 };
+
+// What one step computes of the works, as PlanBatch has it: those that are decoding first, otherwise in their order.
+// Prompt tokens as the pace has it, all tokens together at most `step_tokens`. Empty if nobody has anything to compute.
+std::vector<BatchShare> PlanShares(std::span<const std::unique_ptr<Work>> works, const PrefillPace& pace,
+                                   int64_t step_tokens);
 
 struct SampledToken {
   Work* work = nullptr;

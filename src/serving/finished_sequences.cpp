@@ -39,9 +39,9 @@ std::optional<SequenceId> FinishedSequences::TakeOldest() {
 }
 
 Workload FinishedSequences::Held() const {
-  Workload held = {static_cast<int>(kept_.size()), cells_, 0};
+  Workload held = Workload::None();
   for (const Kept& kept : kept_) {
-    held.longest_sequence = std::max(held.longest_sequence, static_cast<int64_t>(kept.tokens.size()));
+    held += Workload::Uniform(1, static_cast<int64_t>(kept.tokens.size()));
   }
   return held;
 }

@@ -3,40 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/bytes.h"
 #include "control/transition_text.h"
+#include "serving/loop_time.h"
 
 namespace espalier {
 namespace {
 
-constexpr double kRemembered = 10;  // workloads are remembered for so many times hold_ms
-
 using Milliseconds = std::chrono::duration<double, std::milli>;
 
-LoopClock::Time::duration Ticks(double ms) {
-  return std::chrono::duration_cast<LoopClock::Time::duration>(Milliseconds(ms));
-}
-
 // Of at least one cell, which policies take as given.
-Workload AtLeastOne(Workload workload) {
-  workload.n_sequences = std::max(workload.n_sequences, 1);
-  workload.kv_cells = std::max<int64_t>(workload.kv_cells, 1);
-  workload.longest_sequence = std::max<int64_t>(workload.longest_sequence, 1);
-  return workload;
-}
-
-Workload Larger(const Workload& a, const Workload& b) {
-  return {std::max(a.n_sequences, b.n_sequences), std::max(a.kv_cells, b.kv_cells),
-          std::max(a.longest_sequence, b.longest_sequence)};
-}
-
-Workload Sum(const Workload& a, const Workload& b) {
-  return {a.n_sequences + b.n_sequences, a.kv_cells + b.kv_cells, std::max(a.longest_sequence, b.longest_sequence)};
-}
-
-bool Within(const Workload& a, const Workload& b) { return Larger(a, b) == b; }
+Workload AtLeastOne(const Workload& workload) { return Max(workload, Workload::Uniform(1, 1)); }
 
 bool KeepsAllOf(const Plan& plan, const Plan& part) {
   for (int b = 0; b < part.n_block(); ++b) {
@@ -84,10 +64,10 @@ MemoryKeeper::MemoryKeeper(const Parts& parts, const LoopOptions& options, Time 
       controller_(
           engine_, *parts.policy,
           {.workload = Workload::Uniform(1, 1), .process_bytes = parts.process_bytes, .limit_bytes = reading_.bytes}),
+      recent_(options.hold_ms),
       no_load_before_(now),
       seen_plan_(engine_.plan()),
-      deadline_(now),
-      watched_(now) {
+      watch_(now) {
   const MemoryModel& memory = engine_.memory_model();
   const int n_layer = engine_.plan().n_layer();
   dense_peak_bytes_ =
@@ -121,7 +101,7 @@ int64_t MemoryKeeper::FindLargestRequest() const {
 ServingEvent MemoryKeeper::Event(ServingEvent::Kind kind, Time now) const {
   ServingEvent event;
   event.kind = kind;
-  event.seconds = std::chrono::duration<double>(now - began_).count();
+  event.seconds = SecondsBetween(began_, now);
   event.unix_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
@@ -194,23 +174,10 @@ bool MemoryKeeper::loading(Time now) const {
 
 Workload MemoryKeeper::Target(Time now) {
   const Workload in_flight = AtLeastOne(tenants_.InFlight());
-  while (!recent_.empty() && Within(recent_.back().workload, in_flight)) {
-    recent_.pop_back();
-  }
-  recent_.push_back({now, in_flight});
-  while (now - recent_.front().at > Ticks(kRemembered * options_.hold_ms)) {
-    recent_.pop_front();
-  }
+  recent_.Observe(in_flight, now);
   // Once room has to be made, it is made for all that is remembered: requests that come one after the other would else
   // take blocks away one by one.
-  const bool more_than_planned = !Within(in_flight, controller_.workload());
-  Workload target = in_flight;
-  for (const Peak& peak : recent_) {
-    if (more_than_planned || now - peak.at <= Ticks(options_.hold_ms)) {
-      target = Larger(target, peak.workload);
-    }
-  }
-  return target;
+  return in_flight.Within(controller_.workload()) ? recent_.Held(now) : recent_.Remembered();
 }
 
 void MemoryKeeper::Tend(Time now, bool look) {
@@ -221,7 +188,7 @@ void MemoryKeeper::Tend(Time now, bool look) {
     const bool pressure_before = reading_.pressure;
     reading_ = ReadLimit(limit_, used_bytes());
     if (reading_.bytes < limit_before) {
-      deadline_ = std::max(deadline_, now + Ticks(options_.tick_ms));
+      watch_.ExcuseUntil(now + Ticks(options_.tick_ms));
     }
     // While memory is short somewhere nothing grows; what it may grow to is asked again when that is over.
     if (!reading_.pressure || reading_.bytes < hysteresis_.planned_bytes()) {
@@ -265,7 +232,7 @@ void MemoryKeeper::Fit(Time now, Workload workload) {
     const Workload in_flight = AtLeastOne(tenants_.InFlight());
     if (!(workload == in_flight)) {
       workload = in_flight;
-      recent_ = {{now, in_flight}};
+      recent_.Reset(in_flight, now);
     } else if (!tenants_.Preempt()) {
       if (!below_floor_) {
         ServingEvent event = Event(ServingEvent::Kind::kBelowFloor, now);
@@ -295,7 +262,7 @@ void MemoryKeeper::Fit(Time now, Workload workload) {
   if (change->has_value()) {
     const double gib = static_cast<double>((*change)->moved.released_bytes) / static_cast<double>(kGiB);
     constexpr double kMsPerGib = 25;
-    deadline_ += Ticks(kMsPerGib * gib);
+    watch_.Excuse(Ticks(kMsPerGib * gib));
     Tell(**change, now);
   }
   const int64_t finished = tenants_.Finished().kv_cells;
@@ -307,7 +274,7 @@ void MemoryKeeper::Fit(Time now, Workload workload) {
 
 bool MemoryKeeper::CanServe(const Workload& workload) const {
   const Workload asked = AtLeastOne(workload);
-  if (!stale_ && !below_floor_ && Within(asked, controller_.workload())) {
+  if (!stale_ && !below_floor_ && asked.Within(controller_.workload())) {
     return true;
   }
   const uint64_t planned = hysteresis_.planned_bytes();
@@ -329,7 +296,7 @@ void MemoryKeeper::TrimToFit() {
     planned.Restore(block);
   }
   for (Workload finished = tenants_.Finished(); finished.kv_cells > 0; finished = tenants_.Finished()) {
-    const Workload held = Sum(AtLeastOne(tenants_.InFlight()), finished);
+    const Workload held = AtLeastOne(tenants_.InFlight()) + finished;
     const uint64_t peak = PredictFootprint(engine_.memory_model(), planned, held).peak_bytes();
     const bool fits = peak + controller_.process_bytes() <= hysteresis_.planned_bytes();
     if ((fits && held.kv_cells <= engine_.capacity_cells()) || !tenants_.Trim()) {
@@ -363,13 +330,7 @@ void MemoryKeeper::TellError(const Status& status, Time now) {
 }
 
 void MemoryKeeper::Watch(Time now, double step_ms) {
-  const uint64_t used = used_bytes();
-  if (used > reading_.bytes) {
-    const double seconds = std::chrono::duration<double>(now - watched_).count();
-    overshoot_byte_seconds_ += static_cast<double>(used - reading_.bytes) * seconds;
-    violations_ += now > deadline_ + Ticks(step_ms) ? 1 : 0;
-  }
-  watched_ = now;
+  watch_.Observe(used_bytes(), reading_.bytes, Ticks(step_ms), now);
 }
 
 }  // namespace espalier

@@ -4,9 +4,7 @@
 // cannot be, everything waits, and all blocks leave if the limit asks for it.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,10 +15,12 @@
 #include "serving/engine_loop.h"
 #include "serving/events.h"
 #include "serving/limit_hysteresis.h"
+#include "serving/limit_watch.h"
+#include "serving/recent_workloads.h"
 
 namespace espalier {
 
-// Those who hold KV; the loop implements it.
+// Those who hold KV, as far as the keeper has to know them; KvTenancy implements it.
 class KvTenants {
  public:
   virtual ~KvTenants() = default;
@@ -82,8 +82,8 @@ class MemoryKeeper {
   // Grows with every change of residency: what was computed under another count was computed under another plan.
   int64_t plan_epoch() const { return plan_epoch_; }
   int64_t transitions() const { return transitions_; }
-  int64_t violations() const { return violations_; }
-  double overshoot_byte_seconds() const { return overshoot_byte_seconds_; }
+  int64_t violations() const { return watch_.violations(); }
+  double overshoot_byte_seconds() const { return watch_.overshoot_byte_seconds(); }
   int64_t largest_request_cells() const { return largest_request_cells_; }
   uint64_t minimum_bytes() const { return minimum_bytes_; }
   uint64_t dense_peak_bytes() const { return dense_peak_bytes_; }
@@ -113,11 +113,7 @@ class MemoryKeeper {
   LimitReading reading_;
   LimitHysteresis hysteresis_;
   Controller controller_;
-  struct Peak {
-    Time at;
-    Workload workload;
-  };
-  std::deque<Peak> recent_;  // none within one after it; `at`: last seen
+  RecentWorkloads recent_;
   Time no_load_before_;
   bool below_floor_ = false;
   bool stale_ = true;  // the plan has not been made for the present limit yet
@@ -132,10 +128,7 @@ class MemoryKeeper {
   };
   mutable std::optional<Refusal> refusal_;
   int64_t transitions_ = 0;
-  Time deadline_;  // until then more than the limit is no violation
-  Time watched_;
-  int64_t violations_ = 0;
-  double overshoot_byte_seconds_ = 0;
+  LimitWatch watch_;
   uint64_t told_limit_ = 0;  // reading and plan when an event told of the limit
   uint64_t told_planned_ = 0;
   std::string told_source_;

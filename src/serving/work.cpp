@@ -3,13 +3,6 @@
 #include <algorithm>
 
 namespace espalier {
-namespace {
-
-double MillisecondsBetween(Work::Time from, Work::Time to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
-
-}  // namespace
 
 const char* FinishReasonName(FinishReason reason) {
   switch (reason) {

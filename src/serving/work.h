@@ -1,18 +1,19 @@
 // A request inside the loop: what it asked for, and how far it is.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "model/workload.h"
 #include "runtime/engine.h"
+#include "serving/loop_time.h"
 #include "serving/request.h"
 
 namespace espalier {
 
 struct Work {
-  using Time = std::chrono::steady_clock::time_point;
+  using Time = LoopTime;
 
   RequestId id = 0;
   LoopRequest request;
@@ -41,6 +42,8 @@ struct Work {
   bool decoding() const { return generated() > 0 && to_compute() == 1; }
   // KV cells that it may come to hold: the last token that is generated is not computed.
   int64_t cells() const { return CellsOf(prompt_tokens, request.max_tokens); }
+  // The same: one sequence of so many tokens.
+  Workload workload() const { return Workload::Uniform(1, cells()); }
   // How it went if it ends now. Reason, status and what is known of plans are the caller's.
   RequestEnd EndAt(Time now) const;
   RequestView View(bool running) const;
