@@ -29,7 +29,8 @@ class EngineImpl final : public Engine {
         kv_(model_->hparams(), device_.get(), KvOptionsOf(options_)),
         weights_(model_, device_.get(), WeightOptionsOf(options_)),
         executor_(model_->hparams(), device_.get(), LimitsOf(options_, kv_)),
-        sequences_(model_->n_layer(), &kv_) {
+        sequences_(model_->n_layer(), &kv_),
+        packing_(PackingOf(*model_, options_, *device_)) {
     options_.n_threads = device_->n_threads();
     options_.max_sequences = kv_.n_slots();
     for (int b = 0; b < model_->n_block(); ++b) {
@@ -100,6 +101,7 @@ class EngineImpl final : public Engine {
   WeightStore weights_;
   Executor executor_;  // after weights_ and kv_: its graphs name their tensors
   SequenceTable sequences_;
+  const HeadPacking packing_;
 };
 
 void EngineImpl::ReleaseBlock(BlockId block) {
@@ -234,7 +236,7 @@ EngineImpl::SubBatch EngineImpl::Arrange(std::span<const BatchToken> batch) {
   }
   result.tokens = std::move(sorted);
   result.rows = PlanRows(sequences, model_->n_block(), [&](BlockId block) { return weights_.resident(block); });
-  result.groups = GroupRows(result.tokens, result.rows, kv_);
+  result.groups = GroupRows(result.tokens, result.rows, kv_, packing_);
   return result;
 }
 

@@ -98,6 +98,12 @@ ComputeLimits LimitsOf(const EngineOptions& options, const KvCache& kv) {
   return {options.n_ubatch, options.head_rows, MaxAttentionGroups(kv.n_slots())};
 }
 
+HeadPacking PackingOf(const Model& model, const EngineOptions& options, const Device& device) {
+  const bool in_tiles = device.is_host() && options.key_type == KvType::kF16 && options.value_type == KvType::kF16;
+  const HyperParameters& h = model.hparams();
+  return {.heads_per_key = in_tiles ? h.n_head / h.n_head_kv : 1, .max_rows = options.n_ubatch};
+}
+
 Status CheckPlan(const Model& model, const Plan& plan) {
   if (plan.n_layer() != model.n_layer()) {
     return InvalidArgument(

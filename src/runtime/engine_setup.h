@@ -8,6 +8,7 @@
 #include "runtime/engine.h"
 #include "runtime/executor.h"
 #include "runtime/kv_cache.h"
+#include "runtime/sub_batch.h"
 #include "runtime/weights.h"
 
 namespace espalier {
@@ -19,6 +20,7 @@ Result<EngineOptions> CompleteOptions(const Model& model, EngineOptions options)
 KvOptions KvOptionsOf(const EngineOptions& options);
 WeightOptions WeightOptionsOf(const EngineOptions& options);
 ComputeLimits LimitsOf(const EngineOptions& options, const KvCache& kv);
+HeadPacking PackingOf(const Model& model, const EngineOptions& options, const Device& device);
 
 // kInvalidArgument if the plan is for another number of layers, kUnsupported if it has structured width.
 Status CheckPlan(const Model& model, const Plan& plan);

@@ -18,7 +18,10 @@ namespace {
 // Shapes within the limits: uniform and mixed, any blocks, any number of rows that come out.
 class RandomShapes {
  public:
-  RandomShapes(const EngineOptions& options, int n_block) : options_(options), n_block_(n_block) {}
+  RandomShapes(const EngineOptions& options, const Model& model)
+      : options_(options),
+        n_block_(model.n_block()),
+        heads_per_key_(model.hparams().n_head / model.hparams().n_head_kv) {}
 
   BatchShape Next() {
     const bool mixed = options_.n_ubatch > 1 && Below(2) == 0;
@@ -38,6 +41,9 @@ class RandomShapes {
     }
     for (const int64_t n_rows : shape.subset_sizes) {
       shape.groups.push_back(Groups(n_rows));
+    }
+    if (!mixed && Below(2) == 0) {
+      PackOne(shape);
     }
     const int64_t dropped_of_4 = Below(5);
     for (int b = 0; b < n_block_; ++b) {
@@ -62,10 +68,20 @@ class RandomShapes {
     }
     return groups;
   }
+  // As GroupRows does, whatever the reach.
+  void PackOne(BatchShape& shape) {
+    for (AttentionGroup& group : shape.groups.front()) {
+      if (group.n_streams == 1 && shape.n_tokens + group.n_rows * (heads_per_key_ - 1) <= options_.n_ubatch) {
+        group.packed = true;
+        return;
+      }
+    }
+  }
   int64_t Below(int64_t n) { return static_cast<int64_t>(random_() % static_cast<uint64_t>(n)); }
 
   const EngineOptions options_;
   const int n_block_;
+  const int64_t heads_per_key_;
   std::mt19937_64 random_{5};
 };
 
@@ -97,7 +113,7 @@ TEST_P(ComputeBuffer, MeasuredForTheWorstCaseHoldsAnySubBatch) {
 
   GraphBuilder builder(model->hparams(), GraphBuilder::Purpose::kBody, MaxAttentionGroups(kv.n_slots()));
   options.max_sequences = kv.n_slots();
-  RandomShapes shapes(options, model->n_block());
+  RandomShapes shapes(options, *model);
   for (int i = 0; i < 300; ++i) {
     const BatchShape shape = shapes.Next();
     const Graph graph = builder.Build(shape, weights.MeasuringTensors(), kv);

@@ -8,8 +8,8 @@ namespace espalier {
 namespace {
 
 // Nodes, views and inputs: with biases, norms of heads, rotations and means, an attention block over a row subset has
-// 43, an FFN block 14, and every block may have a subset of its own with five inputs.
-constexpr size_t kNodesPerLayer = 72;
+// 43, an FFN block 14, and every block may have a subset of its own with five inputs. A packed group adds eight.
+constexpr size_t kNodesPerLayer = 80;
 constexpr size_t kNodesPerGroup = 8;  // views, attention, a mask, and a copy
 constexpr size_t kNodesBesides = 64;
 
@@ -84,7 +84,8 @@ RowInputs GraphBuilder::NewRowInputs(int64_t n, const std::vector<AttentionGroup
   rows.cells = Input(GGML_TYPE_I64, n);
   rows.groups = groups;
   for (const AttentionGroup& group : groups) {
-    ggml_tensor* mask = ggml_new_tensor_4d(context_.get(), GGML_TYPE_F16, group.n_kv, group.n_rows, 1, group.n_streams);
+    const int64_t n_rows = group.packed ? group.n_rows * heads_per_key() : group.n_rows;
+    ggml_tensor* mask = ggml_new_tensor_4d(context_.get(), GGML_TYPE_F16, group.n_kv, n_rows, 1, group.n_streams);
     ggml_set_input(mask);
     rows.masks.push_back(mask);
   }
@@ -124,22 +125,46 @@ ggml_tensor* GraphBuilder::Rope(ggml_tensor* x, ggml_tensor* positions, ggml_ten
                        rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow);
 }
 
+ggml_tensor* GraphBuilder::Cells(const Scope& scope, ggml_tensor* planes, const AttentionGroup& group) {
+  const size_t slot = static_cast<size_t>(scope.kv.stride()) * planes->nb[1];
+  return ggml_view_4d(context_.get(), planes, hparams_.head_dim, group.n_kv, hparams_.n_head_kv, group.n_streams,
+                      planes->nb[1], planes->nb[2], slot, static_cast<size_t>(group.first_slot) * slot);
+}
+
 ggml_tensor* GraphBuilder::Attend(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group,
                                   ggml_tensor* mask) {
+  if (group.packed) {
+    return AttendPacked(scope, il, q, group, mask);
+  }
   ggml_context* const c = context_.get();
-  const int64_t stride = scope.kv.stride();
-  const auto read = [&](ggml_tensor* planes) {
-    const size_t slot = static_cast<size_t>(stride) * planes->nb[1];
-    return ggml_view_4d(c, planes, hparams_.head_dim, group.n_kv, hparams_.n_head_kv, group.n_streams, planes->nb[1],
-                        planes->nb[2], slot, static_cast<size_t>(group.first_slot) * slot);
-  };
   ggml_tensor* rows =
       ggml_view_4d(c, q, hparams_.head_dim, hparams_.n_head, group.n_rows, group.n_streams, q->nb[1], q->nb[2],
                    static_cast<size_t>(group.n_rows) * q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
-  ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, rows, 0, 2, 1, 3), read(scope.kv.key(il)),
-                                         read(scope.kv.value(il)), mask, hparams_.attention_scale, 0.0F, 0.0F);
+  ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, rows, 0, 2, 1, 3), Cells(scope, scope.kv.key(il), group),
+                                         Cells(scope, scope.kv.value(il), group), mask, hparams_.attention_scale, 0.0F,
+                                         0.0F);
   ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
   return ggml_reshape_2d(c, out, hparams_.head_dim * hparams_.n_head, group.n_rows * group.n_streams);
+}
+
+ggml_tensor* GraphBuilder::AttendPacked(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group,
+                                        ggml_tensor* mask) {
+  ggml_context* const c = context_.get();
+  const int64_t head_dim = hparams_.head_dim;
+  const int64_t n_head_kv = hparams_.n_head_kv;
+  const int64_t shared = heads_per_key();
+  // [head_dim, shared, n_head_kv, tokens] as it is -> [head_dim, shared * tokens, n_head_kv].
+  ggml_tensor* rows =
+      ggml_view_4d(c, q, head_dim, shared, n_head_kv, group.n_rows, q->nb[1], static_cast<size_t>(shared) * q->nb[1],
+                   q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
+  rows = ggml_cont_3d(c, ggml_permute(c, rows, 0, 1, 3, 2), head_dim, shared * group.n_rows, n_head_kv);
+  ggml_tensor* out = ggml_flash_attn_ext(c, rows, Cells(scope, scope.kv.key(il), group),
+                                         Cells(scope, scope.kv.value(il), group), mask, hparams_.attention_scale, 0.0F,
+                                         0.0F);
+  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+  // [head_dim, n_head_kv, shared * tokens] -> heads in their order, by token.
+  out = ggml_reshape_4d(c, out, head_dim, n_head_kv, shared, group.n_rows);
+  return ggml_cont_2d(c, ggml_permute(c, out, 0, 2, 1, 3), head_dim * hparams_.n_head, group.n_rows);
 }
 
 ggml_tensor* GraphBuilder::AttendAll(const Scope& scope, int il, ggml_tensor* q, const RowInputs& rows) {

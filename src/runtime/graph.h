@@ -24,12 +24,16 @@ inline constexpr int kAllRows = 0;  // every token
                                     // n > 0: row subset n, gathered before the block and scattered after it
 
 // Rows whose attention is one node: `n_streams` sequences in neighbouring slots, `n_rows` tokens of each.
+//
+// Packed: the query heads that share keys stand as rows below one another. Kernels compute 64 and more rows in tiles,
+// which is several times as fast a cell, and fewer one by one: some tokens with four heads each fill a tile, too.
 struct AttentionGroup {
   int64_t first_row = 0;
   int64_t n_rows = 0;
   int64_t n_streams = 0;
   int first_slot = 0;
-  int64_t n_kv = 0;  // cells that attention reads of each
+  int64_t n_kv = 0;     // cells that attention reads of each
+  bool packed = false;  // REQUIRES: n_streams == 1; one group of a graph at most
 
   int64_t end_row() const { return first_row + n_rows * n_streams; }
   friend bool operator==(const AttentionGroup&, const AttentionGroup&) = default;
@@ -62,7 +66,9 @@ struct RowInputs {
   ggml_tensor* positions = nullptr;  // i32 [n]
   ggml_tensor* cells = nullptr;      // i64 [n]: where K/V rows go
   std::vector<AttentionGroup> groups;
-  std::vector<ggml_tensor*> masks;  // by group, f16 [n_kv, n_rows, 1, n_streams]: 0 attends, -inf does not
+  // By group, f16 [n_kv, n_rows, 1, n_streams]: 0 attends, -inf does not. Packed: a row for each head that shares keys,
+  // token by token.
+  std::vector<ggml_tensor*> masks;
   ggml_tensor* gather = nullptr;    // i32 [n]: rows of the batch (subsets only)
   ggml_tensor* scatter = nullptr;   // i64 [n]: the same
 };
@@ -127,6 +133,10 @@ class GraphBuilder {
   ggml_tensor* Rope(ggml_tensor* x, ggml_tensor* positions, ggml_tensor* factors);
   // Attention of the rows of one group: q is [head_dim, n_head, n], the result [n_head * head_dim, rows of the group].
   ggml_tensor* Attend(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group, ggml_tensor* mask);
+  ggml_tensor* AttendPacked(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group, ggml_tensor* mask);
+  // Cells of the group in the planes: [head_dim, n_kv, n_head_kv, n_streams].
+  ggml_tensor* Cells(const Scope& scope, ggml_tensor* planes, const AttentionGroup& group);
+  int64_t heads_per_key() const { return hparams_.n_head / hparams_.n_head_kv; }
   // Of all rows, in order.
   ggml_tensor* AttendAll(const Scope& scope, int il, ggml_tensor* q, const RowInputs& rows);
   // The block's contribution to the residual stream for rows x; nullptr with keys_only, which stops once this block's

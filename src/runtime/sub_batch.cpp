@@ -80,14 +80,34 @@ std::vector<AttentionGroup> GroupSubset(std::span<const PlacedToken> tokens, con
   return groups;
 }
 
+// The group that gains most, if any does.
+void Pack(std::vector<AttentionGroup>& groups, int64_t n_tokens, const HeadPacking& packing) {
+  AttentionGroup* best = nullptr;
+  for (AttentionGroup& group : groups) {
+    const bool too_few_alone = group.n_streams == 1 && group.n_rows < HeadPacking::kTileRows;
+    const bool enough_packed = group.n_rows * packing.heads_per_key >= HeadPacking::kTileRows;
+    const bool fits = n_tokens + group.n_rows * (packing.heads_per_key - 1) <= packing.max_rows;
+    if (too_few_alone && enough_packed && fits && group.n_kv >= HeadPacking::kLeastCells &&
+        (best == nullptr || group.n_rows * group.n_kv > best->n_rows * best->n_kv)) {
+      best = &group;
+    }
+  }
+  if (best != nullptr) {
+    best->packed = true;
+  }
+}
+
 }  // namespace
 
 std::vector<std::vector<AttentionGroup>> GroupRows(std::span<const PlacedToken> tokens, const RowPlan& rows,
-                                                   const KvCache& kv) {
+                                                   const KvCache& kv, const HeadPacking& packing) {
   std::vector<std::vector<AttentionGroup>> groups;
   groups.reserve(rows.subsets.size());
   for (const std::vector<int32_t>& subset : rows.subsets) {
     groups.push_back(GroupSubset(tokens, subset, kv));
+  }
+  if (!rows.mixed()) {
+    Pack(groups.front(), static_cast<int64_t>(tokens.size()), packing);
   }
   return groups;
 }
@@ -119,10 +139,14 @@ void FillInputs(const Graph& graph, std::span<const PlacedToken> tokens, const R
       const AttentionGroup& group = inputs.groups[g];
       FillInput<ggml_fp16_t>(inputs.masks[g], [&](std::span<ggml_fp16_t> out) {
         auto row = out.begin();
+        const int64_t rows_per_token = inputs.masks[g]->ne[1] / group.n_rows;
         for (int64_t i = group.first_row; i < group.end_row(); ++i, row += group.n_kv) {
           const int64_t seen = token(static_cast<size_t>(i)).position + 1;
           std::fill(row, row + seen, attends);
           std::fill(row + seen, row + group.n_kv, ignores);
+          for (int64_t head = 1; head < rows_per_token; ++head, row += group.n_kv) {
+            std::copy(row, row + group.n_kv, row + group.n_kv);
+          }
         }
       });
     }

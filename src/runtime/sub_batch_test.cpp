@@ -66,11 +66,19 @@ class GroupRowsTest : public testing::Test {
       tokens_.push_back({1, slot, position + i, slot * kv_->stride() + position + i, false});
     }
   }
-  std::vector<AttentionGroup> Groups() const {
+  std::vector<AttentionGroup> Groups(const HeadPacking& packing = {}) const {
     RowPlan rows;
     rows.subsets.emplace_back(tokens_.size());
     std::iota(rows.subsets[0].begin(), rows.subsets[0].end(), 0);
-    return GroupRows(tokens_, rows, *kv_).front();
+    return GroupRows(tokens_, rows, *kv_, packing).front();
+  }
+  // Of each group.
+  std::vector<bool> Packed(const HeadPacking& packing) const {
+    std::vector<bool> packed;
+    for (const AttentionGroup& group : Groups(packing)) {
+      packed.push_back(group.packed);
+    }
+    return packed;
   }
 
   std::unique_ptr<Device> device_;
@@ -94,6 +102,43 @@ TEST_F(GroupRowsTest, AGapInSlotsAnotherNumberOfRowsAndAnotherLengthBeginAnother
   Add(5, 2000, 5);
   EXPECT_EQ(Groups(), (std::vector<AttentionGroup>{
                           {0, 1, 1, 0, 256}, {1, 1, 1, 2, 256}, {2, 5, 2, 3, 256}, {12, 5, 1, 5, 2048}}));
+}
+
+TEST_F(GroupRowsTest, TheGroupThatGainsMostIsPacked) {
+  Add(0, 10, 1);
+  Add(2, 2000, 20);
+  Add(3, 3000, 32);
+  Add(5, 10, 48);
+  EXPECT_EQ(Packed({.heads_per_key = 4, .max_rows = 512}), (std::vector<bool>{false, false, true, false}));
+}
+
+TEST_F(GroupRowsTest, NothingIsPackedThatGainsNothingOrNeedsMoreMemory) {
+  const HeadPacking four = {.heads_per_key = 4, .max_rows = 512};
+  Add(0, 2000, 15);
+  EXPECT_EQ(Packed(four), (std::vector<bool>{false})) << "no tile is full";
+  tokens_.clear();
+  Add(0, 2000, 64);
+  EXPECT_EQ(Packed(four), (std::vector<bool>{false})) << "full as it is";
+  tokens_.clear();
+  Add(0, 700, 16);
+  EXPECT_EQ(Packed(four), (std::vector<bool>{false})) << "a short reach";
+  tokens_.clear();
+  Add(0, 2000, 16);
+  EXPECT_EQ(Packed({}), (std::vector<bool>{false})) << "no heads share keys";
+  EXPECT_EQ(Packed({.heads_per_key = 4, .max_rows = 63}), (std::vector<bool>{false})) << "no room for the mask";
+  EXPECT_EQ(Packed({.heads_per_key = 4, .max_rows = 64}), (std::vector<bool>{true}));
+  Add(1, 2000, 16);
+  EXPECT_EQ(Packed(four), (std::vector<bool>{false})) << "two streams in one node";
+}
+
+TEST_F(GroupRowsTest, SubsetsAreNotPacked) {
+  Add(0, 2000, 16);
+  RowPlan rows;
+  rows.subsets = {std::vector<int32_t>(16), {0, 1}};
+  std::iota(rows.subsets[0].begin(), rows.subsets[0].end(), 0);
+  for (const auto& groups : GroupRows(tokens_, rows, *kv_, {.heads_per_key = 4, .max_rows = 512})) {
+    EXPECT_FALSE(groups.front().packed);
+  }
 }
 
 TEST_F(GroupRowsTest, GroupsOfASubsetCountItsOwnRows) {

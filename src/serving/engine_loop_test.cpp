@@ -136,7 +136,7 @@ TEST_F(EngineLoopTest, WhoWantsNoCachedPromptLeavesNone) {
 }
 
 TEST_F(EngineLoopTest, StepsOfALongPromptTakeAboutTheTimeAskedFor) {
-  Start({.prefill_ms = 40, .cache_prompts = false});
+  Start({.prefill_ms = 64, .cache_prompts = false});
   engine_.on_decode = [this](std::span<const BatchToken> batch) {
     clock_.Advance(2.0 * static_cast<double>(batch.size()));
   };
@@ -147,7 +147,7 @@ TEST_F(EngineLoopTest, StepsOfALongPromptTakeAboutTheTimeAskedFor) {
   StepUntilEnded(sent);
   ASSERT_GE(engine_.batches.size(), before + 8);
   for (size_t i = before + 1; i < before + 8; ++i) {
-    EXPECT_EQ(engine_.batches[i].size(), 1 + 20u) << "a token for the other one, and 40 ms of the prompt";
+    EXPECT_EQ(engine_.batches[i].size(), 1 + 32u) << "a token for the other one, and 64 ms of the prompt";
   }
 }
 
