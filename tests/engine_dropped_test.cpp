@@ -1,9 +1,11 @@
-// Dropped blocks: every plan of a small model against libllama on the file whose dropped blocks have a zero last matrix
-// (they add nothing to the residual stream there), bit for bit.
+// Every architecture, at every type, under every plan of a small model: against libllama on the file whose dropped blocks
+// have a zero last matrix (they add nothing to the residual stream there), bit for bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <tuple>
 
 #include "runtime/engine.h"
 #include "support/engines.h"
@@ -15,24 +17,34 @@ namespace {
 
 constexpr int kLayers = 3;
 
-RandomModelOptions SmallModel(const std::string& type) {
+// What the architecture may have besides, in half of the models: Llama 3's rope, heads wider than their share.
+RandomModelOptions SmallModel(const std::string& architecture, const std::string& type, bool tied) {
   RandomModelOptions options = ThreeLayers(type);
-  options.rope_freq_factors = type == "F16";  // Llama 3's rope in one of the two
+  options.architecture = architecture;
+  options.tied_output = tied;
+  options.rope_freq_factors = architecture == "llama" && !tied;
+  options.biases = architecture == "qwen2";
+  options.head_dim = architecture == "qwen3" && tied ? 128 : 0;
   return options;
 }
 
-class EveryPlan : public testing::TestWithParam<std::string> {};
+std::string NameOf(const std::string& architecture, const std::string& type, bool tied) {
+  return architecture + "_" + type + (tied ? "_tied" : "");
+}
+
+class EveryPlan : public testing::TestWithParam<std::tuple<std::string, std::string, bool>> {};
 
 TEST_P(EveryPlan, LogitsAreBitIdenticalToLibllamaWithZeroedBlocks) {
-  const std::string type = GetParam();
-  const auto model = OpenOrFail(RandomModel("three-layers-" + type, SmallModel(type)));
+  const auto& [architecture, type, tied] = GetParam();
+  const std::string name = NameOf(architecture, type, tied);
+  const auto model = OpenOrFail(RandomModel("three-layers-" + name, SmallModel(architecture, type, tied)));
   auto engine = OpenEngine(model, ExactOptions(), Plan::Dense(kLayers));
   const auto tokens = SomeTokens(40, model->hparams().n_vocab);
   const std::span<const int32_t> prompt(tokens.data(), 33);
 
   for (int mask = 0; mask < 1 << (2 * kLayers); ++mask) {
     Plan plan = Plan::Dense(kLayers);
-    RandomModelOptions zeroed = SmallModel(type);
+    RandomModelOptions zeroed = SmallModel(architecture, type, tied);
     for (int b = 0; b < 2 * kLayers; ++b) {
       if ((mask >> b & 1) != 0) {
         plan.Drop({b});
@@ -40,7 +52,7 @@ TEST_P(EveryPlan, LogitsAreBitIdenticalToLibllamaWithZeroedBlocks) {
       }
     }
     SCOPED_TRACE(plan.ToText());
-    const std::string path = ScratchFolder() + "/zeroed-" + type + ".gguf";
+    const std::string path = ScratchFolder() + "/zeroed-" + name + ".gguf";
     ASSERT_TRUE(GenerateRandomModel(zeroed, path).ok());
     LibllamaOptions theirs;
     theirs.n_threads = 1;
@@ -60,8 +72,20 @@ TEST_P(EveryPlan, LogitsAreBitIdenticalToLibllamaWithZeroedBlocks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(ThreeLayers, EveryPlan, testing::Values("F16", "Q4_K_M"),
-                         [](const auto& test) { return test.param; });
+std::vector<std::string> ArchitecturesThereAre() {
+  std::vector<std::string> names;
+  for (const Architecture& architecture : Architectures()) {
+    names.emplace_back(architecture.name);
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(ThreeLayers, EveryPlan,
+                         testing::Combine(testing::ValuesIn(ArchitecturesThereAre()),
+                                          testing::Values("F16", "Q8_0", "Q4_K_M"), testing::Bool()),
+                         [](const auto& test) {
+                           return NameOf(std::get<0>(test.param), std::get<1>(test.param), std::get<2>(test.param));
+                         });
 
 TEST(DroppedBlocks, AllDroppedLeavesEmbeddingAndHead) {
   const auto model = OpenOrFail(TwinPath());

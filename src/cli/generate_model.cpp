@@ -9,8 +9,10 @@
 #include "base/bytes.h"
 #include "cli/command.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "model/architecture.h"
 #include "model/quote.h"
 #include "model/random_model.h"
 
@@ -30,7 +32,7 @@ void BindGenerate(CLI::App& app, GenerateOptions& o) {
     return app.add_option(name, value, text)->capture_default_str();
   };
   app.add_option("-o,--output", o.output, "GGUF file to write")->required();
-  add("--arch", m.architecture, "Architecture");
+  add("--arch", m.architecture, fmt::format("Architecture: {}", ArchitectureNames()).c_str());
   add("--layers", m.n_layer, "Layers; each has an attention and an FFN block");
   add("--embedding-length", m.n_embd, "Width of the model");
   add("--feed-forward-length", m.n_ff, "Width of the FFN");
@@ -42,8 +44,9 @@ void BindGenerate(CLI::App& app, GenerateOptions& o) {
   add("--type", m.type, "Quantisation, by llama.cpp's names: F16, Q8_0, Q4_0, Q4_K_M, ...");
   add("--seed", m.seed, "The same options and seed give the same file");
   app.add_flag("--tied", m.tied_output, "No output head of its own: the token embedding is the head");
+  app.add_flag("--biases", m.biases, "With every bias that the architecture may have; Qwen2 models have them");
   app.add_flag("--rope-freqs", m.rope_freq_factors, "With rope frequency factors, as in Llama 3.2");
-  add("-t,--threads", o.n_threads, "Threads; 0: all cores")->check(CLI::Range(0, 512));
+  add("-t,--threads", o.n_threads, "Threads; 0: all cores")->check(InRange(0, 512));
   AddJsonFlag(app, o.json);
 }
 

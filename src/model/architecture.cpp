@@ -33,16 +33,57 @@ constexpr TensorSpec kLlamaFfn[] = {
     {kFfnDownBias, "ffn_down.bias", "E", false},
 };
 
-constexpr TensorSpec kGlobals[] = {
+constexpr TensorSpec kLlamaGlobals[] = {
     {kTokenEmbedding, "token_embd.weight", "EV", true},
     {kOutputNorm, "output_norm.weight", "E", true},
     {kOutput, "output.weight", "EV", false},
     {kRopeFrequencyFactors, "rope_freqs.weight", "R", false},
 };
 
+constexpr TensorSpec kQwen2Attention[] = {
+    {kAttentionNorm, "attn_norm.weight", "E", true},
+    {kQuery, "attn_q.weight", "EQ", true},
+    {kKey, "attn_k.weight", "EK", true},
+    {kValue, "attn_v.weight", "EK", true},
+    {kAttentionOutput, "attn_output.weight", "QE", true},
+    {kQueryBias, "attn_q.bias", "Q", false},
+    {kKeyBias, "attn_k.bias", "K", false},
+    {kValueBias, "attn_v.bias", "K", false},
+};
+
+constexpr TensorSpec kQwen3Attention[] = {
+    {kAttentionNorm, "attn_norm.weight", "E", true},
+    {kQuery, "attn_q.weight", "EQ", true},
+    {kKey, "attn_k.weight", "EK", true},
+    {kValue, "attn_v.weight", "EK", true},
+    {kAttentionOutput, "attn_output.weight", "QE", true},
+    {kQueryNorm, "attn_q_norm.weight", "D", true},
+    {kKeyNorm, "attn_k_norm.weight", "D", true},
+    {kQueryBias, "attn_q.bias", "Q", false},
+    {kKeyBias, "attn_k.bias", "K", false},
+    {kValueBias, "attn_v.bias", "K", false},
+};
+
+constexpr TensorSpec kQwenFfn[] = {
+    {kFfnNorm, "ffn_norm.weight", "E", true},
+    {kFfnGate, "ffn_gate.weight", "EF", true},
+    {kFfnUp, "ffn_up.weight", "EF", true},
+    {kFfnDown, "ffn_down.weight", "FE", true},
+};
+
+constexpr TensorSpec kQwenGlobals[] = {
+    {kTokenEmbedding, "token_embd.weight", "EV", true},
+    {kOutputNorm, "output_norm.weight", "E", true},
+    {kOutput, "output.weight", "EV", false},
+};
+
 constexpr Architecture kArchitectures[] = {
     // Llama 1 to 3, Mistral, TinyLlama, SmolLM2.
-    {"llama", RopeKind::kNorm, kLlamaAttention, kLlamaFfn, kGlobals},
+    {"llama", RopeKind::kNorm, kLlamaAttention, kLlamaFfn, kLlamaGlobals},
+    // Qwen1.5, Qwen2, Qwen2.5.
+    {"qwen2", RopeKind::kNeox, kQwen2Attention, kQwenFfn, kQwenGlobals},
+    // The dense models of Qwen3.
+    {"qwen3", RopeKind::kNeox, kQwen3Attention, kQwenFfn, kQwenGlobals},
 };
 
 int64_t Extent(char letter, const HyperParameters& h) {
@@ -236,15 +277,23 @@ std::array<int64_t, 4> TensorShape(const TensorSpec& spec, const HyperParameters
   return ne;
 }
 
+std::span<const Architecture> Architectures() { return kArchitectures; }
+
+std::string ArchitectureNames() {
+  std::string names;
+  for (const Architecture& architecture : kArchitectures) {
+    names += names.empty() ? architecture.name : std::string(", ") + architecture.name;
+  }
+  return names;
+}
+
 Result<const Architecture*> FindArchitecture(std::string_view name) {
-  std::string known;
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name == name) {
       return &architecture;
     }
-    known += known.empty() ? architecture.name : std::string(", ") + architecture.name;
   }
-  return Unsupported(fmt::format("architecture: expected one of {}, found {}", known, Quote(name)));
+  return Unsupported(fmt::format("architecture: expected one of {}, found {}", ArchitectureNames(), Quote(name)));
 }
 
 Result<HyperParameters> ReadHyperParameters(const GgufFile& file, const Architecture& architecture) {

@@ -96,6 +96,10 @@ struct Architecture {
   std::span<const TensorSpec> globals;
 };
 
+// All there are.
+std::span<const Architecture> Architectures();
+std::string ArchitectureNames();  // "llama, qwen2"
+
 // The description for general.architecture `name`; kUnsupported lists what there is.
 Result<const Architecture*> FindArchitecture(std::string_view name);
 

@@ -34,7 +34,7 @@ TEST(FindArchitecture, KnowsLlamaAndListsWhatThereIs) {
   const auto unknown = FindArchitecture("mam\nba");
   ASSERT_FALSE(unknown.ok());
   EXPECT_EQ(unknown.status().code(), ErrorCode::kUnsupported);
-  EXPECT_EQ(unknown.status().message(), "architecture: expected one of llama, found 'mam?ba'");
+  EXPECT_EQ(unknown.status().message(), "architecture: expected one of llama, qwen2, qwen3, found 'mam?ba'");
 }
 
 TEST(Architecture, EveryRoleHasOneDescription) {

@@ -99,7 +99,7 @@ TEST(Model, RefusesWhatIsNoModel) {
       {"architecture of a number", [](auto& f) { f.Set("general.architecture", U32(1)); }, {"expected a string"}},
       {"another architecture",
        [](auto& f) { f.Set("general.architecture", Str("mamba")); },
-       {"expected one of llama", "'mamba'"}},
+       {"expected one of llama, qwen2, qwen3", "'mamba'"}},
       {"missing tensor", [](auto& f) { f.RemoveTensor("blk.0.ffn_up.weight"); }, {"'blk.0.ffn_up.weight'", "none"}},
       {"missing layer", [](auto& f) { f.Set("llama.block_count", U32(2)); }, {"'blk.1.attn_norm.weight'"}},
       {"a layer too many",

@@ -117,6 +117,15 @@ Distribution DistributionOf(const PlannedTensor& tensor, const HyperParameters& 
       return {0, 4 * per_layer * per_row};
     case TensorRole::kFfnDown:
       return {0, 2 * per_layer * per_row};
+    case TensorRole::kQueryBias:
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+    case TensorRole::kFfnGateBias:
+    case TensorRole::kFfnUpBias:
+      return {0, 0.5f};
+    case TensorRole::kAttentionOutputBias:
+    case TensorRole::kFfnDownBias:
+      return {0, 0.5f * per_layer};
     // With a tied head every token would predict itself, were the signs not scrambled before the head.
     case TensorRole::kOutputNorm:
       return {1, 0.1f, h.tied_output};
@@ -137,6 +146,39 @@ std::vector<float> RopeFrequencyFactors(int n_rot, float freq_base) {
     factors.push_back(1.0f / ((1 - smooth) / kFactor + smooth));
   }
   return factors;
+}
+
+bool IsBias(TensorRole role) {
+  switch (role) {
+    case TensorRole::kQueryBias:
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+    case TensorRole::kAttentionOutputBias:
+    case TensorRole::kFfnGateBias:
+    case TensorRole::kFfnUpBias:
+    case TensorRole::kFfnDownBias:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Tensors that are asked for must be some that the architecture knows.
+Status CheckOptionalTensors(const RandomModelOptions& options, const Architecture& architecture) {
+  const auto has = [&](auto&& wanted) {
+    const auto in = [&](std::span<const TensorSpec> specs) {
+      return std::any_of(specs.begin(), specs.end(), [&](const TensorSpec& spec) { return wanted(spec.role); });
+    };
+    return in(architecture.attention) || in(architecture.ffn) || in(architecture.globals);
+  };
+  if (options.rope_freq_factors && !has([](TensorRole role) { return role == TensorRole::kRopeFrequencyFactors; })) {
+    return InvalidArgument(fmt::format("model to generate: frequency factors: architecture {} has none",
+                                       architecture.name));
+  }
+  if (options.biases && !has(IsBias)) {
+    return InvalidArgument(fmt::format("model to generate: biases: architecture {} has none", architecture.name));
+  }
+  return Status::Ok();
 }
 
 Result<HyperParameters> ShapeOf(const RandomModelOptions& o) {
@@ -229,14 +271,16 @@ class Generator {
   void PlanGroup(std::span<const TensorSpec> specs, const std::string& prefix, int il, bool zero) {
     for (const TensorSpec& spec : specs) {
       const bool wanted = spec.required || (spec.role == TensorRole::kOutput && !h_.tied_output) ||
-                          (spec.role == TensorRole::kRopeFrequencyFactors && options_.rope_freq_factors);
+                          (spec.role == TensorRole::kRopeFrequencyFactors && options_.rope_freq_factors) ||
+                          (IsBias(spec.role) && options_.biases);
       if (!wanted) {
         continue;
       }
       const auto ne = TensorShape(spec, h_);
       const bool matrix = std::string_view(spec.shape).size() > 1;
       const ggml_type type = matrix ? MatrixType(type_, h_, spec.role, il, ne[0]) : GGML_TYPE_F32;
-      const bool last = spec.role == TensorRole::kAttentionOutput || spec.role == TensorRole::kFfnDown;
+      const bool last = spec.role == TensorRole::kAttentionOutput || spec.role == TensorRole::kFfnDown ||
+                        spec.role == TensorRole::kAttentionOutputBias || spec.role == TensorRole::kFfnDownBias;
       tensors_.push_back({prefix + spec.name, spec.role, ne, type, zero && last});
     }
   }
@@ -384,6 +428,7 @@ Result<RandomModelSummary> GenerateRandomModel(const RandomModelOptions& options
   ESPALIER_ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(options.architecture));
   ESPALIER_ASSIGN_OR_RETURN(const FileType* type, ParseFileType(options.type));
   ESPALIER_ASSIGN_OR_RETURN(const HyperParameters hparams, ShapeOf(options));
+  ESPALIER_RETURN_IF_ERROR(CheckOptionalTensors(options, *architecture));
   return Generator(options, *architecture, *type, hparams).Write(path);
 }
 

@@ -25,6 +25,7 @@ struct RandomModelOptions {
   std::string type = "F16";  // any name that ParseFileType knows; mixes as llama-quantize makes them
   uint64_t seed = 1;
   bool tied_output = false;        // no output.weight
+  bool biases = false;             // every bias that the architecture may have: Qwen2 models have them
   bool rope_freq_factors = false;  // rope_freqs.weight and a rope base of 500000, as in Llama 3.2
   std::vector<BlockId> zero;       // blocks whose last matrix (attn_output, ffn_down) is all zeros: they add nothing,
                                    // so libllama on this file is the oracle for dropping them
