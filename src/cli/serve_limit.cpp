@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "base/bytes.h"
+#include "base/process_memory.h"
 #include "memory/system_memory.h"
 
 namespace espalier {
@@ -14,6 +16,7 @@ namespace {
 
 // After an event of pressure nothing grows for so long.
 constexpr int64_t kPressureMs = 10000;
+constexpr std::chrono::seconds kTrimPause(1);
 
 int64_t NowMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -48,11 +51,23 @@ ServedLimit::ServedLimit(std::optional<Budget> setting, const BudgetBase& base, 
   AddSources(sources_, cgroup);
 }
 
+uint64_t ServedLimit::UnplannedBytes(uint64_t anonymous, uint64_t used_bytes) {
+  // The books and the kernel differ by half a percent.
+  const uint64_t slack = std::max(used_bytes / 100, kMiB);
+  return anonymous > used_bytes + slack ? anonymous - used_bytes : 0;
+}
+
 LimitReading ServedLimit::Read(uint64_t used_bytes) {
   OwnMemory own;
   own.process_bytes = process_bytes_;
   own.managed_bytes = used_bytes - std::min(used_bytes, process_bytes_);
-  const auto anonymous = ReadOwnAnonymousBytes();
+  auto anonymous = ReadOwnAnonymousBytes();
+  const auto now = std::chrono::steady_clock::now();
+  if (anonymous.ok() && UnplannedBytes(*anonymous, used_bytes) > 0 && now >= trim_again_) {
+    trim_again_ = now + kTrimPause;
+    ReturnFreedMemoryToSystem();  // what was freed is no longer held by anybody, but by the heap
+    anonymous = ReadOwnAnonymousBytes();
+  }
   own.anonymous_bytes = anonymous.ok() ? *anonymous : used_bytes;
   const BudgetReading reading = sources_.Read(own);
   LimitReading limit;
@@ -60,6 +75,7 @@ LimitReading ServedLimit::Read(uint64_t used_bytes) {
   limit.source = reading.source;
   limit.pressure = NowMs() < pressure_until_ms_.load(std::memory_order_relaxed);
   limit.deliberate = sources_.setting().has_value();
+  limit.unplanned_bytes = UnplannedBytes(own.anonymous_bytes, used_bytes);
   return limit;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 
@@ -38,7 +39,11 @@ class ServedLimit {
  private:
   LimitReading Read(uint64_t used_bytes);
 
+  // Anonymous memory beyond what is in use by the books.
+  uint64_t UnplannedBytes(uint64_t anonymous, uint64_t used_bytes);
+
   const uint64_t process_bytes_;
+  std::chrono::steady_clock::time_point trim_again_;
   BudgetSources sources_;
   std::atomic<int64_t> pressure_until_ms_ = 0;  // by the steady clock
   std::unique_ptr<PressureWatch> watch_;

@@ -47,7 +47,11 @@ struct LimitReading {
   // Growth may wait, shrinking may not: while true, memory is short somewhere, and nothing comes back.
   bool pressure = false;
   bool deliberate = false;  // somebody set it: any rise is believed after grow_after_ms
+  // Memory of the process that no footprint knows of: what answers, grammars and connections hold while there are many
+  // of them, or large ones. It counts as used, and leaves less to plan with.
+  uint64_t unplanned_bytes = 0;
 };
+// `used_bytes`: managed bytes, and the process before the first block was loaded.
 using LimitReader = std::function<LimitReading(uint64_t used_bytes)>;
 
 struct LoopOptions {

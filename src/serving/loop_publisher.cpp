@@ -15,7 +15,7 @@ void LoopPublisher::AddMemory(LoopSnapshot& s) const {
   s.planned_bytes = keeper.planned_bytes();
   s.limit_source = keeper.reading().source;
   s.pressure = keeper.reading().pressure;
-  s.process_bytes = keeper.controller().process_bytes();
+  s.process_bytes = keeper.process_bytes();
   s.managed = engine.memory_in_use();
   s.dense_peak_bytes = keeper.dense_peak_bytes();
   s.minimum_bytes = keeper.minimum_bytes();

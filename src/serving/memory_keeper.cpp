@@ -43,7 +43,7 @@ uint64_t FirstTrue(uint64_t low, uint64_t high, Predicate yes) {
   return high;
 }
 
-LimitReading ReadLimit(const LimitReader& reader, uint64_t used_bytes) {
+LimitReading Read(const LimitReader& reader, uint64_t used_bytes) {
   return reader ? reader(used_bytes) : LimitReading();
 }
 
@@ -58,7 +58,7 @@ MemoryKeeper::MemoryKeeper(const Parts& parts, const LoopOptions& options, Time 
       options_(options),
       began_(now),
       last_look_(now),
-      reading_(ReadLimit(limit_, engine_.memory_in_use().total() + parts.process_bytes)),
+      reading_(Read(limit_, engine_.memory_in_use().total() + parts.process_bytes)),
       hysteresis_(reading_.bytes, now,
                   {.grow_after = Milliseconds(options.grow_after_ms), .settle = Milliseconds(options.settle_ms)}),
       controller_(
@@ -74,6 +74,15 @@ MemoryKeeper::MemoryKeeper(const Parts& parts, const LoopOptions& options, Time 
       PredictFootprint(memory, Plan::Dense(n_layer), Workload::Uniform(1, engine_.capacity_cells())).peak_bytes();
   minimum_bytes_ = FindMinimum();
   largest_request_cells_ = FindLargestRequest();
+}
+
+void MemoryKeeper::ReadLimit() {
+  reading_ = Read(limit_, engine_.memory_in_use().total() + controller_.process_bytes());
+}
+
+uint64_t MemoryKeeper::plannable_bytes() const {
+  const uint64_t left = reading_.bytes - std::min(reading_.bytes, reading_.unplanned_bytes);
+  return reading_.unplanned_bytes == 0 ? reading_.bytes : std::max(left, std::min(reading_.bytes, minimum_bytes_));
 }
 
 uint64_t MemoryKeeper::FindMinimum() const {
@@ -146,6 +155,9 @@ void MemoryKeeper::TellLimit(Time now) {
   event.text = reading_.bytes == UINT64_MAX ? "no limit"
                                             : fmt::format("limit {} ({}), in use {}", FormatBytes(reading_.bytes),
                                                           reading_.source, FormatBytes(event.used_bytes));
+  if (reading_.unplanned_bytes > 0) {
+    event.text += fmt::format(", of which requests hold {} beside their KV", FormatBytes(reading_.unplanned_bytes));
+  }
   events_.Add(std::move(event));
 }
 
@@ -184,15 +196,16 @@ void MemoryKeeper::Tend(Time now, bool look) {
   const uint64_t before = hysteresis_.planned_bytes();
   if (look || now - last_look_ >= Ticks(options_.tick_ms)) {
     last_look_ = now;
-    const uint64_t limit_before = reading_.bytes;
+    const uint64_t plannable_before = plannable_bytes();
     const bool pressure_before = reading_.pressure;
-    reading_ = ReadLimit(limit_, used_bytes());
-    if (reading_.bytes < limit_before) {
+    ReadLimit();
+    const uint64_t plannable = plannable_bytes();
+    if (plannable < plannable_before) {
       watch_.ExcuseUntil(now + Ticks(options_.tick_ms));
     }
     // While memory is short somewhere nothing grows; what it may grow to is asked again when that is over.
-    if (!reading_.pressure || reading_.bytes < hysteresis_.planned_bytes()) {
-      hysteresis_.Observe(reading_.bytes, now, reading_.deliberate);
+    if (!reading_.pressure || plannable < hysteresis_.planned_bytes()) {
+      hysteresis_.Observe(plannable, now, reading_.deliberate);
     }
     TellLimit(now);
     if (reading_.pressure) {

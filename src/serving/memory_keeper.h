@@ -78,7 +78,8 @@ class MemoryKeeper {
   const Controller& controller() const { return controller_; }
   const LimitReading& reading() const { return reading_; }
   uint64_t planned_bytes() const { return hysteresis_.planned_bytes(); }
-  uint64_t used_bytes() const { return engine_.memory_in_use().total() + controller_.process_bytes(); }
+  uint64_t process_bytes() const { return controller_.process_bytes() + reading_.unplanned_bytes; }
+  uint64_t used_bytes() const { return engine_.memory_in_use().total() + process_bytes(); }
   // Grows with every change of residency: what was computed under another count was computed under another plan.
   int64_t plan_epoch() const { return plan_epoch_; }
   int64_t transitions() const { return transitions_; }
@@ -89,6 +90,10 @@ class MemoryKeeper {
   uint64_t dense_peak_bytes() const { return dense_peak_bytes_; }
 
  private:
+  void ReadLimit();
+  // What the reading leaves to plan with: never less than the least that can serve, or memory that is held by requests
+  // which wait could keep them waiting for ever.
+  uint64_t plannable_bytes() const;
   // What is planned for: in flight now, or shortly before.
   Workload Target(Time now);
   void FitTarget(Time now);

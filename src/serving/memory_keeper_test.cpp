@@ -61,6 +61,35 @@ TEST_F(MemoryKeeperTest, WithoutWakeALimitIsSeenAtTheNextTick) {
   EXPECT_FALSE(engine_.plan().dense());
 }
 
+TEST_F(MemoryKeeperTest, WhatRequestsHoldBesideTheirKvIsUsedAndTakesBlocksAway) {
+  limit_.bytes = kDenseWeights + 20000;
+  Start();
+  const Sent sent = SendLong(30, 200);
+  Steps(3);
+  ASSERT_TRUE(engine_.plan().dense());
+  constexpr uint64_t kHeap = 19000;
+  limit_.unplanned_bytes = kHeap;
+  Steps(10);
+  EXPECT_FALSE(engine_.plan().dense());
+  EXPECT_LE(used() + kHeap, limit_.bytes);
+  EXPECT_EQ(FreshSnapshot().process_bytes, kProcess + kHeap);
+  EXPECT_EQ(FreshSnapshot().violations, 0);
+  limit_.unplanned_bytes = 0;
+  StepUntilEnded(sent);
+  ExpectLoneAnswer(sent);
+  Steps(200);
+  EXPECT_TRUE(engine_.plan().dense());
+}
+
+TEST_F(MemoryKeeperTest, SomebodyIsServedHoweverMuchRequestsHoldBesideTheirKv) {
+  limit_.bytes = kDenseWeights + 20000;
+  limit_.unplanned_bytes = 10 * kEverything;
+  Start();
+  const Sent sent = SendLong(1, 1);
+  StepUntilEnded(sent);
+  EXPECT_GT(FreshSnapshot().violations, 0) << "and it is said";
+}
+
 TEST_F(MemoryKeeperTest, TheYoungestGivesWayFirstAndTheOldestFinishes) {
   const FloorPolicy policy(2 * kLayers);  // no block may go: only requests can
   Start({.max_running = 3, .cache_prompts = false}, &policy);
