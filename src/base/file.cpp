@@ -20,21 +20,17 @@ uint64_t PageSize() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
 std::string SystemError(int error) { return std::strerror(error); }
 
-Status OutOfRange(const ByteSource& source, uint64_t offset, uint64_t length) {
-  return Corrupt(fmt::format("{}: {} bytes wanted at offset {}, but it has {} bytes", source.name(), length, offset,
-                             source.size()));
-}
-
-bool InRange(const ByteSource& source, uint64_t offset, uint64_t length) {
-  return offset <= source.size() && length <= source.size() - offset;
-}
-
 }  // namespace
 
-Status MemorySource::ReadAt(uint64_t offset, std::span<std::byte> out) const {
-  if (!InRange(*this, offset, out.size())) {
-    return OutOfRange(*this, offset, out.size());
+Status ByteSource::CheckRange(uint64_t offset, uint64_t length) const {
+  if (offset <= size() && length <= size() - offset) {
+    return Status::Ok();
   }
+  return Corrupt(fmt::format("{}: {} bytes wanted at offset {}, but it has {} bytes", name(), length, offset, size()));
+}
+
+Status MemorySource::ReadAt(uint64_t offset, std::span<std::byte> out) const {
+  ESPALIER_RETURN_IF_ERROR(CheckRange(offset, out.size()));
   if (!out.empty()) {
     std::memcpy(out.data(), bytes_.data() + offset, out.size());
   }
@@ -59,9 +55,7 @@ Result<std::shared_ptr<const File>> File::Open(const std::string& path) {
 File::~File() { ::close(fd_); }
 
 Status File::ReadAt(uint64_t offset, std::span<std::byte> out) const {
-  if (!InRange(*this, offset, out.size())) {
-    return OutOfRange(*this, offset, out.size());
-  }
+  ESPALIER_RETURN_IF_ERROR(CheckRange(offset, out.size()));
   size_t done = 0;
   while (done < out.size()) {
     const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
@@ -81,7 +75,7 @@ Status File::ReadAt(uint64_t offset, std::span<std::byte> out) const {
 }
 
 uint64_t File::CachedBytes(uint64_t offset, uint64_t length) const {
-  if (!InRange(*this, offset, length) || length == 0) {
+  if (length == 0 || !CheckRange(offset, length).ok()) {
     return 0;
   }
   const uint64_t page = PageSize();

@@ -21,6 +21,19 @@ class ByteSource {
   virtual uint64_t size() const = 0;
   // Fills `out` from `offset`. Fails if offset + out.size() > size(), or if the system fails to read.
   virtual Status ReadAt(uint64_t offset, std::span<std::byte> out) const = 0;
+
+  // Bytes of [offset, offset + length) that are in the page cache now (whole pages counted). This memory is
+  // reclaimable: the kernel takes it back when somebody needs it. 0 if the range is not in the source, if the system
+  // cannot tell, and for a source that is no file.
+  virtual uint64_t CachedBytes(uint64_t /*offset*/, uint64_t /*length*/) const { return 0; }
+
+  // Asks the kernel to forget the whole pages inside [offset, offset + length), which must lie in the source. Best
+  // effort; nothing for a source that is no file.
+  virtual void DropCache(uint64_t /*offset*/, uint64_t /*length*/) const {}
+
+ protected:
+  // kCorrupt, naming the source, unless [offset, offset + length) lies in it.
+  Status CheckRange(uint64_t offset, uint64_t length) const;
 };
 
 // Bytes owned by the caller, which must outlive the source.
@@ -49,13 +62,8 @@ class File final : public ByteSource {
   const std::string& name() const override { return path_; }
   uint64_t size() const override { return size_; }
   Status ReadAt(uint64_t offset, std::span<std::byte> out) const override;
-
-  // Bytes of [offset, offset + length) that are in the page cache now (whole pages counted). This memory is
-  // reclaimable: the kernel takes it back when somebody needs it. 0 if the system cannot tell.
-  uint64_t CachedBytes(uint64_t offset, uint64_t length) const;
-
-  // Asks the kernel to forget the whole pages inside [offset, offset + length). Best effort.
-  void DropCache(uint64_t offset, uint64_t length) const;
+  uint64_t CachedBytes(uint64_t offset, uint64_t length) const override;
+  void DropCache(uint64_t offset, uint64_t length) const override;
 
  private:
   File(std::string path, int fd, uint64_t size) : path_(std::move(path)), fd_(fd), size_(size) {}

@@ -68,6 +68,7 @@ Json ReportOf(const Model& model, const MemoryModel& memory, const InspectOption
   };
   Json report = {{"model", ModelJson(model)},
                  {"parameters", ParametersOf(model)},
+                 {"files", model.gguf().paths().size()},
                  {"file_bytes", model.gguf().source().size()},
                  {"weight_bytes", weights},
                  {"context_tokens", h.n_ctx_train},
@@ -102,7 +103,9 @@ void PrintRow(const std::string& name, const TensorGroup& group, const std::arra
 void PrintText(const Model& model, const MemoryModel& memory) {
   const HyperParameters& h = model.hparams();
   const uint64_t weights = WeightBytes(model);
-  fmt::print("{} ({}), {} {}\n", Printable(model.display_name()), model.path(), model.architecture().name,
+  const size_t files = model.gguf().paths().size();
+  fmt::print("{} ({}{}), {} {}\n", Printable(model.display_name()), model.path(),
+             files > 1 ? fmt::format(", first of {} files", files) : "", model.architecture().name,
              model.quantization());
   fmt::print("{:.2f} M parameters, {} of weights; {} layers, {} blocks\n",
              static_cast<double>(ParametersOf(model)) / 1e6, FormatBytes(weights), h.n_layer, model.n_block());

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
+#include "model/gguf_split.h"
 #include "model/quote.h"
 
 namespace espalier {
@@ -20,7 +22,29 @@ const char* TensorTypeName(const TensorInfo& tensor) { return ggml_type_name(ten
 
 Result<std::shared_ptr<const GgufFile>> GgufFile::Open(const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(std::shared_ptr<const ByteSource> file, File::Open(path));
-  return Parse(std::move(file));
+  ESPALIER_ASSIGN_OR_RETURN(std::shared_ptr<GgufFile> gguf, Read(std::move(file), {.may_be_part = true}));
+  ESPALIER_ASSIGN_OR_RETURN(const int parts, SplitCount(*gguf));
+  if (parts > 1) {
+    return GgufJoiner(std::move(gguf), parts).Join();
+  }
+  return std::shared_ptr<const GgufFile>(std::move(gguf));
+}
+
+Result<std::shared_ptr<const GgufFile>> GgufFile::Parse(std::shared_ptr<const ByteSource> source,
+                                                        const GgufParseOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(std::shared_ptr<GgufFile> gguf, Read(std::move(source), options));
+  return std::shared_ptr<const GgufFile>(std::move(gguf));
+}
+
+std::optional<std::pair<uint32_t, uint32_t>> GgufFile::IndexTensors() {
+  auto& index = tensors_by_name_;
+  index.resize(tensors_.size());
+  std::iota(index.begin(), index.end(), 0);
+  std::stable_sort(index.begin(), index.end(),
+                   [&](uint32_t a, uint32_t b) { return tensors_[a].name < tensors_[b].name; });
+  const auto twins = std::adjacent_find(index.begin(), index.end(),
+                                        [&](uint32_t a, uint32_t b) { return tensors_[a].name == tensors_[b].name; });
+  return twins != index.end() ? std::optional(std::pair(twins[0], twins[1])) : std::nullopt;
 }
 
 const GgufEntry* GgufFile::FindEntry(std::string_view key) const {

@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -60,29 +61,40 @@ struct TensorInfo {
   ggml_type type = GGML_TYPE_F32;
   int n_dims = 0;
   std::array<int64_t, 4> ne = {1, 1, 1, 1};  // ne[0] is the contiguous dimension, as in ggml
-  uint64_t offset = 0;                       // absolute in the file
+  uint64_t offset = 0;                       // absolute in GgufFile::source()
   uint64_t bytes = 0;                        // of the tensor's data, unpadded
 };
 
 // ggml's name of the tensor's type: "f16", "q4_K".
 const char* TensorTypeName(const TensorInfo& tensor);
 
+// More than real files hold by far (a few thousand); bounds the work that a hostile one can ask for.
+inline constexpr uint64_t kMaxGgufTensors = 16384;
+
 struct GgufParseOptions {
   // Data of tensors may be missing at the end: a file that was cut short still gives its metadata and its table of
   // tensors. TensorInfo's offset + bytes can then lie beyond the end of the file.
   bool may_be_cut = false;
+  // The source may be one part of a model in several files: some of the tensors only. Refused otherwise.
+  bool may_be_part = false;
 };
 
 class GgufFile {
  public:
   // Opens and validates; the file stays open for reading tensor data. The error says which part of the file is wrong.
+  // A model in several files (gguf_split.h) is opened by its first: all of them are validated and stay open, one file
+  // descriptor each, and are one GgufFile with the first one's metadata and the tensors of all.
   static Result<std::shared_ptr<const GgufFile>> Open(const std::string& path);
   // The same over any source of bytes (tests, fuzzing).
   static Result<std::shared_ptr<const GgufFile>> Parse(std::shared_ptr<const ByteSource> source,
                                                        const GgufParseOptions& options = {});
 
   const std::string& path() const { return source_->name(); }
+  // Of all the model's files, the first of them path(): one, unless the model is in several.
+  std::span<const std::string> paths() const { return paths_; }
+  // The bytes of all files, one behind the other: what TensorInfo::offset counts in.
   const ByteSource& source() const { return *source_; }
+  // These two of the first file.
   uint32_t version() const { return version_; }
   uint32_t alignment() const { return alignment_; }
 
@@ -106,8 +118,14 @@ class GgufFile {
  private:
   GgufFile() = default;
   friend class GgufParser;
+  friend class GgufJoiner;
+  static Result<std::shared_ptr<GgufFile>> Read(std::shared_ptr<const ByteSource> source,
+                                                const GgufParseOptions& options);
+  // Fills tensors_by_name_. Of two tensors of one name the indices, the lower one first; nullopt if there are none.
+  std::optional<std::pair<uint32_t, uint32_t>> IndexTensors();
 
   std::shared_ptr<const ByteSource> source_;
+  std::vector<std::string> paths_;
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
   std::vector<GgufEntry> entries_;

@@ -7,22 +7,22 @@
 #include <utility>
 
 #include "model/gguf_file.h"
+#include "model/gguf_split.h"
 #include "model/quote.h"
 #include "model/sequential_reader.h"
 
 namespace espalier {
 namespace {
 
-// Generous multiples of what real files hold (about 60 keys, a few thousand tensors, 300 000 tokens, chat templates of
-// 100 KB). They bound the work that a hostile file can ask of us, and of ggml's quadratic search for duplicates.
+// Generous multiples of what real files hold (about 60 keys, 300 000 tokens, chat templates of 100 KB). Like
+// kMaxGgufTensors they bound the work that a hostile file can ask of us, and of ggml's quadratic search for duplicates.
 constexpr uint64_t kMaxEntries = 16384;
-constexpr uint64_t kMaxTensors = 16384;
 constexpr uint64_t kMaxArrayElements = uint64_t{1} << 24;
 constexpr uint64_t kMaxStringBytes = uint64_t{64} << 20;
 constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = GGML_MAX_NAME - 1;
 constexpr uint32_t kMaxAlignment = uint32_t{1} << 20;
-// Keeps the sum over kMaxTensors within 63 bits.
+// Keeps the sum over kMaxGgufTensors within 63 bits.
 constexpr uint64_t kMaxCutTensorBytes = uint64_t{1} << 48;
 
 // Bytes of one element in the file; for a string its length field. 0 for unknown types and arrays.
@@ -38,22 +38,23 @@ class GgufParser {
   GgufParser(std::shared_ptr<const ByteSource> source, const GgufParseOptions& options)
       : options_(options), file_(new GgufFile), reader_(*source), name_(source->name()) {
     file_->source_ = std::move(source);
+    file_->paths_ = {name_};
   }
 
-  Result<std::shared_ptr<const GgufFile>> Parse() {
+  Result<std::shared_ptr<GgufFile>> Parse() {
     ESPALIER_RETURN_IF_ERROR(ReadHeader());
     for (uint64_t i = 0; i < n_entries_; ++i) {
       ESPALIER_RETURN_IF_ERROR(ReadEntry(i));
     }
     ESPALIER_RETURN_IF_ERROR(IndexEntries());
     ESPALIER_RETURN_IF_ERROR(ReadAlignment());
-    ESPALIER_RETURN_IF_ERROR(RefuseSplit());
+    ESPALIER_RETURN_IF_ERROR(RefusePart());
     for (uint64_t i = 0; i < n_tensors_; ++i) {
       ESPALIER_RETURN_IF_ERROR(ReadTensorInfo(i));
     }
     ESPALIER_RETURN_IF_ERROR(IndexTensors());
     ESPALIER_RETURN_IF_ERROR(PlaceTensors());
-    return std::shared_ptr<const GgufFile>(std::move(file_));
+    return std::shared_ptr<GgufFile>(std::move(file_));
   }
 
  private:
@@ -69,7 +70,7 @@ class GgufParser {
   Result<double> ReadElement(uint32_t type, const std::string& what);
   Status IndexEntries();
   Status ReadAlignment();
-  Status RefuseSplit() const;
+  Status RefusePart() const;
   Status ReadTensorInfo(uint64_t index);
   Status ReadShape(TensorInfo& tensor, const std::string& what);
   Status ReadTensorType(TensorInfo& tensor, const std::string& what);
@@ -107,7 +108,7 @@ Status GgufParser::ReadHeader() {
   constexpr uint64_t kLeastEntry = 8 + 1 + 4 + 1;
   constexpr uint64_t kLeastTensor = 8 + 1 + 4 + 8 + 4 + 8;
   const uint64_t most_entries = std::min(kMaxEntries, reader_.remaining() / kLeastEntry);
-  const uint64_t most_tensors = std::min(kMaxTensors, reader_.remaining() / kLeastTensor);
+  const uint64_t most_tensors = std::min(kMaxGgufTensors, reader_.remaining() / kLeastTensor);
   if (n_tensors_ > most_tensors) {
     return Bad("tensor count: expected at most {} in a file of {} bytes, found {}", most_tensors,
                file_->source_->size(), n_tensors_);
@@ -272,13 +273,13 @@ Status GgufParser::ReadAlignment() {
   return Status::Ok();
 }
 
-Status GgufParser::RefuseSplit() const {
-  ESPALIER_ASSIGN_OR_RETURN(const auto parts, file_->FindInteger("split.count", 0, 65535));
-  if (parts.value_or(0) > 1) {
+Status GgufParser::RefusePart() const {
+  ESPALIER_ASSIGN_OR_RETURN(const int parts, SplitCount(*file_));
+  if (parts > 1 && !options_.may_be_part) {
     return Unsupported(
         fmt::format("{}: expected a model in one file, found one of {} parts (key 'split.count'); "
                     "join them with llama-gguf-split --merge",
-                    name_, *parts));
+                    name_, parts));
   }
   return Status::Ok();
 }
@@ -344,15 +345,8 @@ Status GgufParser::ReadTensorType(TensorInfo& tensor, const std::string& what) {
 }
 
 Status GgufParser::IndexTensors() {
-  auto& index = file_->tensors_by_name_;
-  const auto& tensors = file_->tensors_;
-  index.resize(tensors.size());
-  std::iota(index.begin(), index.end(), 0);
-  std::sort(index.begin(), index.end(), [&](uint32_t a, uint32_t b) { return tensors[a].name < tensors[b].name; });
-  for (size_t i = 1; i < index.size(); ++i) {
-    if (tensors[index[i - 1]].name == tensors[index[i]].name) {
-      return Bad("tensor {}: expected once, found twice", Quote(tensors[index[i]].name));
-    }
+  if (const auto twins = file_->IndexTensors()) {
+    return Bad("tensor {}: expected once, found twice", Quote(file_->tensors_[twins->first].name));
   }
   return Status::Ok();
 }
@@ -383,8 +377,8 @@ Status GgufParser::PlaceTensors() {
   return Status::Ok();
 }
 
-Result<std::shared_ptr<const GgufFile>> GgufFile::Parse(std::shared_ptr<const ByteSource> source,
-                                                        const GgufParseOptions& options) {
+Result<std::shared_ptr<GgufFile>> GgufFile::Read(std::shared_ptr<const ByteSource> source,
+                                                 const GgufParseOptions& options) {
   return GgufParser(std::move(source), options).Parse();
 }
 

@@ -291,9 +291,7 @@ Status WeightStore::Fill(const Task& task, Region& staging) const {
     }
   }
   if (options_.drop_page_cache) {
-    if (const auto* file = dynamic_cast<const File*>(&source)) {
-      file->DropCache(info.offset, info.bytes);
-    }
+    source.DropCache(info.offset, info.bytes);
   }
   return Status::Ok();
 }
@@ -307,8 +305,8 @@ uint64_t WeightStore::resident_bytes() const {
 }
 
 uint64_t WeightStore::page_cache_bytes() const {
-  const auto* file = dynamic_cast<const File*>(&model_->gguf().source());
-  return file != nullptr ? file->CachedBytes(0, file->size()) : 0;
+  const ByteSource& source = model_->gguf().source();
+  return source.CachedBytes(0, source.size());
 }
 
 const ModelTensors& WeightStore::MeasuringTensors() {

@@ -83,7 +83,7 @@ class WeightStore {
   uint64_t staging_bytes(BlockId block) const { return blocks_[static_cast<size_t>(block.index)].staging_bytes; }
   uint64_t global_staging_bytes() const { return globals_.staging_bytes; }
   uint64_t resident_bytes() const;
-  // Page cache that the model file holds now.
+  // Page cache that the model's files hold now.
   uint64_t page_cache_bytes() const;
 
   // Tensors for size-only graph calls: right types, shapes and buffer types, no data. Valid as long as the store.

@@ -30,6 +30,7 @@ struct RawValue {
   std::string bytes;
 };
 inline RawValue U8(uint8_t v) { return {0, Raw(v)}; }
+inline RawValue U16(uint16_t v) { return {2, Raw(v)}; }
 inline RawValue U32(uint32_t v) { return {4, Raw(v)}; }
 inline RawValue I32(int32_t v) { return {5, Raw(v)}; }
 inline RawValue F32(float v) { return {6, Raw(v)}; }
