@@ -50,6 +50,26 @@ TEST_F(CliExport, StockPerplexityIsOursUnderThePlan) {
   }
 }
 
+TEST_F(CliExport, SaysWhichArchitectureAndWhy) {
+  const auto generate = [&](const std::string& name, const std::vector<std::string>& more) {
+    Report(std::vector<std::string>{"generate-model", "--arch", name, "--layers", "3", "--type", "Q8_0", "-o",
+                                    Path(name)} +
+           more);
+    return Path(name);
+  };
+  const std::string qwen2 = generate("qwen2", {"--biases"});
+  const json report = Export(qwen2, "a1");
+  EXPECT_EQ(report["architecture"], "deci");
+  EXPECT_EQ(report["architecture_reason"],
+            "layers differ (f1 without an attention block); rows of q and k are in the order of its rope");
+  const Outcome text = Espalier({"export", qwen2, "--drop", "a1,f1", "-o", Path("small.gguf")});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_NE(text.out.find("architecture qwen2: every layer has both halves\n"), std::string::npos) << text.out;
+  ExpectRefusal({"export", generate("qwen3", {}), "--drop", "f1", "-o", Path("none.gguf")}, 1,
+                {"a1 without an FFN block", "drop whole layers"});
+  EXPECT_FALSE(std::filesystem::exists(Path("none.gguf")));
+}
+
 TEST_F(CliExport, NotesWhereItComesFromAndWhatItLoses) {
   Report({"rank", TwinPath(), "--text", kText, "-o", Path("profile"), "-c", "48", "--windows", "2", "-t", "1",
           "--minutes", "0", "--searches", "one-shot"});

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "export/export_target.h"
 #include "export/placeholders.h"
 #include "model/gguf_writer.h"
 
@@ -14,6 +15,22 @@ namespace {
 constexpr std::string_view kLayerPrefix = "blk..";  // without the layer's number
 // head_count, head_count_kv and feed_forward_length: an int32 each.
 constexpr uint64_t kArrayBytesPerLayer = 3 * sizeof(int32_t);
+
+std::size_t BlockTensorName(std::string_view name) { return kLayerPrefix.size() + name.size(); }
+
+// That every layer of the plan has both halves.
+bool Complete(const Plan& plan) {
+  bool waits = false;  // an attention block, for its FFN block
+  for (int b = 0; b < plan.n_block(); ++b) {
+    if (plan.kept({b})) {
+      if (BlockId{b}.is_attention() == waits) {
+        return false;
+      }
+      waits = !waits;
+    }
+  }
+  return !waits;
+}
 
 uint64_t Digits(int number) { return number < 10 ? 1 : 1 + Digits(number / 10); }
 
@@ -53,52 +70,86 @@ Result<ExportBytes> ExportBytes::Create(const std::shared_ptr<const Model>& mode
       bytes.globals_.Add(std::string_view(spec.name).size(), tensor->n_dims, tensor->bytes);
     }
   }
+  const auto by_layer = TargetByLayer(architecture);
+  const bool fused = by_layer && by_layer->fused_attention;
+  bytes.has_means_ = options.means != nullptr;
+  bytes.means_differ_ = bytes.has_means_ && !HasOutputBiases(architecture);
   for (int b = 0; b < model->n_block(); ++b) {
-    const BlockId block = {b};
-    const TensorRole output_bias = block.is_attention() ? TensorRole::kAttentionOutputBias : TensorRole::kFfnDownBias;
-    Part part;
-    Part bias;
-    for (const TensorSpec& spec : block.is_attention() ? architecture.attention : architecture.ffn) {
-      const size_t name_bytes = kLayerPrefix.size() + std::string_view(spec.name).size();
-      if (const TensorInfo* tensor = model->block(block).get(spec.role)) {
-        part.Add(name_bytes, tensor->n_dims, tensor->bytes);
-      } else if (spec.role == output_bias && options.means != nullptr) {
-        bias.Add(name_bytes, 1, n_embd * sizeof(float));
-      }
-    }
-    bytes.blocks_.push_back(part);
-    bytes.biases_.push_back(bias);
+    bytes.AddBlock(*model, {b}, fused);
   }
   const auto add_placeholder = [](const std::vector<PlaceholderTensor>& tensors, Part* part) {
     for (const PlaceholderTensor& tensor : tensors) {
-      part->Add(kLayerPrefix.size() + std::string_view(tensor.name).size(), tensor.n_dims(), tensor.bytes());
+      part->Add(BlockTensorName(tensor.name), tensor.n_dims(), tensor.bytes());
     }
   };
-  add_placeholder(AttentionPlaceholder(model->hparams()), &bytes.attention_placeholder_);
+  add_placeholder(AttentionPlaceholder(model->hparams(), fused), &bytes.attention_placeholder_);
   add_placeholder(FfnPlaceholder(model->hparams()), &bytes.ffn_placeholder_);
-  bytes.attention_placeholder_bias_.Add(kLayerPrefix.size() + std::string_view(kAttentionOutputBiasName).size(), 1,
-                                        n_embd * sizeof(float));
-  bytes.has_means_ = options.means != nullptr;
+  bytes.attention_placeholder_bias_.Add(BlockTensorName(kAttentionOutputBiasName), 1, n_embd * sizeof(float));
+  bytes.attention_everywhere_ = fused;
+  ESPALIER_RETURN_IF_ERROR(bytes.MeasureMetadata(model, options));
+  return bytes;
+}
 
-  // What the metadata takes is what is left of two files that are known, their padding included.
-  const Plan dense = Plan::Dense(model->n_layer());
-  Plan broken = dense;
-  broken.Drop({1});
-  ESPALIER_ASSIGN_OR_RETURN(const GgufExport whole, GgufExport::Prepare(model, dense, options));
-  ESPALIER_ASSIGN_OR_RETURN(const GgufExport by_layer, GgufExport::Prepare(model, broken, options));
-  const auto left_of = [&](const GgufExport& file, const Total& total) {
+void ExportBytes::AddBlock(const Model& model, BlockId block, bool fused) {
+  const bool attends = block.is_attention();
+  const TensorGroup& tensors = model.block(block);
+  Part part;
+  Part part_by_layer;
+  uint64_t fused_bytes = 0;
+  for (const TensorSpec& spec : attends ? model.architecture().attention : model.architecture().ffn) {
+    const TensorInfo* tensor = tensors.get(spec.role);
+    if (tensor == nullptr) {
+      continue;
+    }
+    part.Add(BlockTensorName(spec.name), tensor->n_dims, tensor->bytes);
+    if (fused &&
+        (spec.role == TensorRole::kQuery || spec.role == TensorRole::kKey || spec.role == TensorRole::kValue)) {
+      fused_bytes += tensor->bytes;
+    } else {
+      part_by_layer.Add(BlockTensorName(spec.name), tensor->n_dims, tensor->bytes);
+    }
+  }
+  if (fused_bytes > 0) {
+    part_by_layer.Add(BlockTensorName(kFusedAttentionName), 2, fused_bytes);
+  }
+  Part bias;
+  const TensorRole output_bias = attends ? TensorRole::kAttentionOutputBias : TensorRole::kFfnDownBias;
+  if (has_means_ && tensors.get(output_bias) == nullptr) {
+    bias.Add(BlockTensorName(attends ? kAttentionOutputBiasName : kFfnDownBiasName), 1,
+             static_cast<uint64_t>(model.hparams().n_embd) * sizeof(float));
+  }
+  blocks_.push_back(part);
+  blocks_by_layer_.push_back(part_by_layer);
+  biases_.push_back(bias);
+}
+
+// What is left of two files that are known, their padding included.
+Status ExportBytes::MeasureMetadata(const std::shared_ptr<const Model>& model, const ExportOptions& options) {
+  const auto left_of = [](const GgufExport& file, const Total& total) {
     return file.file_bytes() - total.data - total.infos;
   };
-  bytes.metadata_ = left_of(whole, bytes.TotalOf(dense));
-  const Total total = bytes.TotalOf(broken);
-  bytes.metadata_per_layer_ = left_of(by_layer, total) - kArrayBytesPerLayer * static_cast<uint64_t>(total.n_layer);
-  return bytes;
+  const Plan dense = Plan::Dense(model->n_layer());
+  ESPALIER_ASSIGN_OR_RETURN(const GgufExport whole, GgufExport::Prepare(model, dense, options));
+  metadata_ = left_of(whole, TotalOf(dense));
+  // Without attention blocks, since some models' cannot be written in such a file.
+  Plan broken = Plan::Nothing(model->n_layer());
+  broken.Restore({1});
+  const auto by_layer = GgufExport::Prepare(model, broken, options);
+  if (!by_layer.ok()) {
+    metadata_per_layer_ = metadata_;
+    return by_layer.status().code() == ErrorCode::kUnsupported ? Status::Ok() : by_layer.status();
+  }
+  const Total total = TotalOf(broken);
+  metadata_per_layer_ = left_of(*by_layer, total) - kArrayBytesPerLayer * static_cast<uint64_t>(total.n_layer);
+  return Status::Ok();
 }
 
 ExportBytes::Total ExportBytes::TotalOf(const Plan& plan) const {
   ESPALIER_CHECK(plan.n_block() == static_cast<int>(blocks_.size()));
+  const std::vector<Part>& blocks = Complete(plan) ? blocks_ : blocks_by_layer_;
   Total total;
   total.AddGlobals(globals_);
+  total.complete = !(means_differ_ && !plan.dense());
   bool attends = false;  // the layer that was begun last has an attention block
   bool waits = false;    // for an FFN block
   int last_kept = -1;
@@ -116,7 +167,7 @@ ExportBytes::Total ExportBytes::TotalOf(const Plan& plan) const {
     waits = true;
     if (!attends) {
       total.complete = false;
-      if (total.n_layer == 1) {
+      if (total.n_layer == 1 || attention_everywhere_) {
         total.Add(attention_placeholder_);
       }
     }
@@ -144,7 +195,7 @@ ExportBytes::Total ExportBytes::TotalOf(const Plan& plan) const {
     if (first_means && !attention) {
       total.Add(attention_placeholder_bias_);
     }
-    total.Add(blocks_[static_cast<size_t>(b)]);
+    total.Add(blocks[static_cast<size_t>(b)]);
     waits = waits && attention;
     last_kept = b;
     means_behind = false;

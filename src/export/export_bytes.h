@@ -21,8 +21,9 @@ class ExportBytes {
   static Result<ExportBytes> Create(const std::shared_ptr<const Model>& model, const ExportOptions& options = {});
 
   // Never less than GgufExport's file_bytes() for the same plan and options, and at most kGgufAlignment more. A plan
-  // without any block, which cannot be written, counts what all files have. Not quite a sum over blocks: half a layer
-  // takes a placeholder for the other half. REQUIRES: a plan of whole blocks of this model.
+  // that cannot be written counts what its file would have if it could (one without any block: what all files have), so
+  // that searches go on: GgufExport says why it cannot. Not quite a sum over blocks: half a layer takes a placeholder
+  // for the other half. REQUIRES: a plan of whole blocks of this model.
   uint64_t operator()(const Plan& plan) const;
 
  private:
@@ -34,9 +35,12 @@ class ExportBytes {
     void Add(std::size_t name_bytes, int n_dims, uint64_t bytes);
   };
   struct Total;
+  void AddBlock(const Model& model, BlockId block, bool fused);
+  Status MeasureMetadata(const std::shared_ptr<const Model>& model, const ExportOptions& options);
   Total TotalOf(const Plan& plan) const;
 
   std::vector<Part> blocks_;
+  std::vector<Part> blocks_by_layer_;  // in a file in which layers differ
   // What a block's part grows by where it takes up the means of dropped blocks behind it: empty without means, and
   // where the block has a bias already.
   std::vector<Part> biases_;
@@ -45,8 +49,10 @@ class ExportBytes {
   Part attention_placeholder_bias_;
   Part ffn_placeholder_;
   bool has_means_ = false;
-  uint64_t metadata_ = 0;            // of a file in which every layer is complete
-  uint64_t metadata_per_layer_ = 0;  // of one in which layers differ, without their arrays
+  bool means_differ_ = false;          // with means a file has another architecture, even if every layer is complete
+  bool attention_everywhere_ = false;  // in a file in which layers differ: the placeholder, too, not in the first alone
+  uint64_t metadata_ = 0;              // of a file of the source's architecture
+  uint64_t metadata_per_layer_ = 0;    // of one in which layers differ, without their arrays
 };
 
 }  // namespace espalier

@@ -19,8 +19,6 @@
 namespace espalier {
 namespace {
 
-constexpr char kPerLayer[] = "deci";
-
 std::vector<std::byte> BytesOf(std::span<const float> values) {
   const auto bytes = std::as_bytes(values);
   return {bytes.begin(), bytes.end()};
@@ -49,10 +47,10 @@ class GgufExport::Builder {
     }
     FoldMeans();
     const auto& layers = export_.layers_;
-    const bool complete = std::all_of(layers.begin(), layers.end(), [](const PrunedLayer& l) { return l.complete(); });
-    export_.architecture_ = complete ? model_->architecture().name : kPerLayer;
+    const bool means = !added_.empty() || !added_first_.empty();
+    ESPALIER_ASSIGN_OR_RETURN(export_.target_, ChooseTarget(*model_, plan_, layers, means));
     ESPALIER_RETURN_IF_ERROR(CopyMetadata());
-    SetShape(complete);
+    SetShape();
     for (const auto& [key, value] : options_.provenance) {
       header_.SetText("espalier." + key, value);
     }
@@ -62,7 +60,7 @@ class GgufExport::Builder {
     }
     export_.header_ = header_.Bytes();
     export_.file_bytes_ = export_.header_.size();
-    for (const Tensor& tensor : export_.tensors_) {
+    for (const TensorSource& tensor : export_.tensors_) {
       export_.file_bytes_ += RoundUp(tensor.bytes(), kGgufAlignment);
     }
     return std::move(export_);
@@ -70,6 +68,8 @@ class GgufExport::Builder {
 
  private:
   using Mean = std::vector<float>;
+
+  const ExportTarget& target() const { return export_.target_; }
 
   // Means of dropped blocks go to the kept block before them. Where there is none, the file begins with a layer whose
   // placeholders carry them.
@@ -93,12 +93,13 @@ class GgufExport::Builder {
     }
   }
 
-  // Everything but what names the architecture, shapes that are written anew, and the file's alignment.
+  // Everything but what names the architecture, shapes that are written anew, the file's alignment, and how the source
+  // was split into files: stock readers would look for the others.
   Status CopyMetadata() {
     const std::string old_prefix = std::string(model_->architecture().name) + ".";
-    const std::string new_prefix = export_.architecture_ + ".";
+    const std::string new_prefix = target().architecture + ".";
     for (const GgufEntry& entry : model_->gguf().entries()) {
-      if (entry.key == "general.architecture" || entry.key == "general.alignment") {
+      if (entry.key == "general.architecture" || entry.key == "general.alignment" || entry.key.starts_with("split.")) {
         continue;
       }
       std::string key = entry.key;
@@ -108,7 +109,7 @@ class GgufExport::Builder {
       }
       ESPALIER_RETURN_IF_ERROR(header_.Set(key, entry));
     }
-    header_.SetText("general.architecture", export_.architecture_);
+    header_.SetText("general.architecture", target().architecture);
     return Status::Ok();
   }
 
@@ -124,11 +125,11 @@ class GgufExport::Builder {
                     model_->path(), Quote(entry.key)));
   }
 
-  void SetShape(bool complete) {
-    const std::string prefix = export_.architecture_ + ".";
+  void SetShape() {
+    const std::string prefix = target().architecture + ".";
     const auto& layers = export_.layers_;
     header_.SetUint32(prefix + "block_count", static_cast<uint32_t>(layers.size()));
-    if (complete) {
+    if (!target().by_layer) {
       return;
     }
     std::vector<int32_t> heads;
@@ -136,7 +137,7 @@ class GgufExport::Builder {
     std::vector<int32_t> widths;
     for (size_t il = 0; il < layers.size(); ++il) {
       const bool attends = layers[il].attention.has_value();
-      const bool placeholder = !attends && il == 0;
+      const bool placeholder = HasAttentionPlaceholder(static_cast<int>(il));
       heads.push_back(attends ? h_.n_head : placeholder ? 1 : 0);
       kv_heads.push_back(attends ? h_.n_head_kv : placeholder ? 1 : 0);
       widths.push_back(layers[il].ffn ? h_.n_ff : static_cast<int32_t>(kPlaceholderWidth));
@@ -151,13 +152,18 @@ class GgufExport::Builder {
     header_.SetUint32(prefix + "rope.dimension_count", static_cast<uint32_t>(h_.rope.n_rot));
   }
 
-  void Copy(const std::string& name, const TensorInfo& source) {
-    header_.AddTensor(name, source.type, std::span(source.ne).first(static_cast<size_t>(source.n_dims)));
-    export_.tensors_.push_back({&source, {}});
+  // llama.cpp needs attention in the first layer, or in all.
+  bool HasAttentionPlaceholder(int il) const {
+    return !export_.layers_[static_cast<size_t>(il)].attention && (il == 0 || target().fused_attention);
+  }
+
+  void Add(const std::string& name, const TensorInfo& like, TensorSource source) {
+    header_.AddTensor(name, like.type, std::span(like.ne).first(static_cast<size_t>(like.n_dims)));
+    export_.tensors_.push_back(std::move(source));
   }
   void Vector(const std::string& name, std::span<const float> values) {
     header_.AddTensor(name, GGML_TYPE_F32, std::vector{static_cast<int64_t>(values.size())});
-    export_.tensors_.push_back({nullptr, BytesOf(values)});
+    export_.tensors_.push_back(TensorSource::Made(BytesOf(values)));
   }
   void Placeholders(const std::string& prefix, const std::vector<PlaceholderTensor>& tensors) {
     for (const PlaceholderTensor& tensor : tensors) {
@@ -165,7 +171,7 @@ class GgufExport::Builder {
         Vector(prefix + tensor.name, Mean(static_cast<size_t>(tensor.in), 1.0F));
       } else {
         header_.AddTensor(prefix + tensor.name, GGML_TYPE_F16, std::vector{tensor.in, tensor.out});
-        export_.tensors_.push_back({nullptr, std::vector<std::byte>(tensor.bytes())});
+        export_.tensors_.push_back(TensorSource::Made(std::vector<std::byte>(tensor.bytes())));
       }
     }
   }
@@ -173,48 +179,89 @@ class GgufExport::Builder {
   void AddGlobals() {
     for (const TensorSpec& spec : model_->architecture().globals) {
       if (const TensorInfo* tensor = model_->globals().get(spec.role)) {
-        Copy(spec.name, *tensor);
+        Add(spec.name, *tensor, TensorSource::Copied(*tensor));
       }
     }
   }
 
-  // The block's tensors; what is added behind it joins its output's bias.
-  Status AddBlock(const std::string& prefix, BlockId block, std::span<const TensorSpec> specs, TensorRole output_bias) {
-    const auto added = added_.find(block.index);
-    for (const TensorSpec& spec : specs) {
-      const TensorInfo* tensor = model_->block(block).get(spec.role);
-      if (spec.role == output_bias && added != added_.end()) {
-        Mean bias(static_cast<size_t>(h_.n_embd), 0.0F);
-        if (tensor != nullptr) {  // F32, as all vectors of a model
-          ESPALIER_RETURN_IF_ERROR(
-              model_->gguf().source().ReadAt(tensor->offset, std::as_writable_bytes(std::span(bias))));
+  void AddFused(const std::string& prefix, const TensorGroup& attention) {
+    const std::vector<const TensorInfo*> parts = {attention.get(TensorRole::kQuery), attention.get(TensorRole::kKey),
+                                                  attention.get(TensorRole::kValue)};
+    TensorInfo fused = *parts.front();
+    fused.ne[1] = parts[0]->ne[1] + parts[1]->ne[1] + parts[2]->ne[1];
+    Add(prefix + kFusedAttentionName, fused, TensorSource::Joined(parts));
+  }
+
+  // One that is in the source, but for the output's bias.
+  void AddTensor(const std::string& prefix, const TensorSpec& spec, const TensorGroup& block) {
+    const TensorInfo& tensor = *block.get(spec.role);
+    switch (spec.role) {
+      case TensorRole::kQuery:
+        if (target().fused_attention) {
+          return AddFused(prefix, block);
         }
-        std::transform(bias.begin(), bias.end(), added->second.begin(), bias.begin(), std::plus<>());
-        Vector(prefix + spec.name, bias);
-      } else if (tensor != nullptr) {
-        Copy(prefix + spec.name, *tensor);
+        break;
+      case TensorRole::kKey:
+      case TensorRole::kValue:
+        if (target().fused_attention) {
+          return;
+        }
+        break;
+      default:
+        break;
+    }
+    const bool turns = spec.role == TensorRole::kQuery || spec.role == TensorRole::kKey ||
+                       spec.role == TensorRole::kQueryBias || spec.role == TensorRole::kKeyBias;
+    Add(prefix + spec.name, tensor,
+        turns && target().norm_rope ? TensorSource::ForNormRope(tensor, h_.head_dim) : TensorSource::Copied(tensor));
+  }
+
+  // What is added behind the block joins its output's bias.
+  Status AddOutputBias(const std::string& name, const TensorInfo* own, BlockId block) {
+    const auto added = added_.find(block.index);
+    if (added == added_.end()) {
+      if (own != nullptr) {
+        Add(name, *own, TensorSource::Copied(*own));
+      }
+      return Status::Ok();
+    }
+    Mean bias(static_cast<size_t>(h_.n_embd), 0.0F);
+    if (own != nullptr) {  // F32, as all vectors of a model
+      ESPALIER_RETURN_IF_ERROR(model_->gguf().source().ReadAt(own->offset, std::as_writable_bytes(std::span(bias))));
+    }
+    std::transform(bias.begin(), bias.end(), added->second.begin(), bias.begin(), std::plus<>());
+    Vector(name, bias);
+    return Status::Ok();
+  }
+
+  Status AddBlock(const std::string& prefix, BlockId block) {
+    const Architecture& architecture = model_->architecture();
+    const TensorGroup& tensors = model_->block(block);
+    const bool attends = block.is_attention();
+    const TensorRole output_bias = attends ? TensorRole::kAttentionOutputBias : TensorRole::kFfnDownBias;
+    for (const TensorSpec& spec : attends ? architecture.attention : architecture.ffn) {
+      if (tensors.get(spec.role) != nullptr && spec.role != output_bias) {
+        AddTensor(prefix, spec, tensors);
       }
     }
-    return Status::Ok();
+    return AddOutputBias(prefix + (attends ? kAttentionOutputBiasName : kFfnDownBiasName), tensors.get(output_bias),
+                         block);
   }
 
   Status AddLayer(int il, const PrunedLayer& layer) {
     const std::string prefix = fmt::format("blk.{}.", il);
-    const Architecture& architecture = model_->architecture();
     if (layer.attention) {
-      ESPALIER_RETURN_IF_ERROR(
-          AddBlock(prefix, *layer.attention, architecture.attention, TensorRole::kAttentionOutputBias));
-    } else if (il == 0) {
-      Placeholders(prefix, AttentionPlaceholder(h_));
-      if (!added_first_.empty()) {
+      ESPALIER_RETURN_IF_ERROR(AddBlock(prefix, *layer.attention));
+    } else if (HasAttentionPlaceholder(il)) {
+      Placeholders(prefix, AttentionPlaceholder(h_, target().fused_attention));
+      if (il == 0 && !added_first_.empty()) {
         Vector(prefix + kAttentionOutputBiasName, added_first_);
       }
     }
     if (layer.ffn) {
-      ESPALIER_RETURN_IF_ERROR(AddBlock(prefix, *layer.ffn, architecture.ffn, TensorRole::kFfnDownBias));
-    } else {
-      Placeholders(prefix, FfnPlaceholder(h_));
+      return AddBlock(prefix, *layer.ffn);
     }
+    Placeholders(prefix, FfnPlaceholder(h_));
     return Status::Ok();
   }
 
@@ -236,29 +283,26 @@ Result<GgufExport> GgufExport::Prepare(std::shared_ptr<const Model> model, const
 
 Status GgufExport::WriteTo(const std::string& path, const std::function<void(uint64_t, uint64_t)>& progress,
                            const std::atomic<bool>* stop) const {
-  std::error_code error;
-  if (std::filesystem::equivalent(path, model_->path(), error)) {
-    return InvalidArgument(fmt::format("{}: expected another file than the model's own", Quote(path)));
+  for (const std::string& own : model_->gguf().paths()) {
+    std::error_code error;
+    if (std::filesystem::equivalent(path, own, error)) {
+      return InvalidArgument(fmt::format("{}: expected another file than the model's own", Quote(path)));
+    }
   }
-  constexpr uint64_t kChunk = 4 * kMiB;
   ESPALIER_ASSIGN_OR_RETURN(const auto writer, AtomicFileWriter::Create(path));
   ESPALIER_RETURN_IF_ERROR(writer->Append(header_));
-  std::vector<std::byte> chunk;
-  for (const Tensor& tensor : tensors_) {
-    if (tensor.source == nullptr) {
-      ESPALIER_RETURN_IF_ERROR(writer->Append(tensor.made));
+  const auto take = [&](std::span<const std::byte> piece) {
+    if (stop != nullptr && *stop) {
+      return Aborted(Quote(path) + ": writing was stopped");
     }
-    for (uint64_t done = 0; tensor.source != nullptr && done < tensor.bytes(); done += chunk.size()) {
-      if (stop != nullptr && *stop) {
-        return Aborted(Quote(path) + ": writing was stopped");
-      }
-      chunk.resize(std::min(kChunk, tensor.bytes() - done));
-      ESPALIER_RETURN_IF_ERROR(model_->gguf().source().ReadAt(tensor.source->offset + done, chunk));
-      ESPALIER_RETURN_IF_ERROR(writer->Append(chunk));
-      if (progress) {
-        progress(writer->size(), file_bytes_);
-      }
+    const Status written = writer->Append(piece);
+    if (written.ok() && progress) {
+      progress(writer->size(), file_bytes_);
     }
+    return written;
+  };
+  for (const TensorSource& tensor : tensors_) {
+    ESPALIER_RETURN_IF_ERROR(tensor.Read(model_->gguf().source(), take));
     ESPALIER_RETURN_IF_ERROR(PadTensor(*writer));
   }
   ESPALIER_CHECK(writer->size() == file_bytes_);

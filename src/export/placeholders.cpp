@@ -2,7 +2,14 @@
 
 namespace espalier {
 
-std::vector<PlaceholderTensor> AttentionPlaceholder(const HyperParameters& h) {
+std::vector<PlaceholderTensor> AttentionPlaceholder(const HyperParameters& h, bool fused) {
+  if (fused) {
+    return {{"attn_norm.weight", h.n_embd},
+            {kFusedAttentionName, h.n_embd, 3 * h.head_dim},
+            {"attn_q_norm.weight", h.head_dim},
+            {"attn_k_norm.weight", h.head_dim},
+            {"attn_output.weight", h.head_dim, h.n_embd}};
+  }
   return {{"attn_norm.weight", h.n_embd},
           {"attn_q.weight", h.n_embd, h.head_dim},
           {"attn_k.weight", h.n_embd, h.head_dim},

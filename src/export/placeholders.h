@@ -21,11 +21,13 @@ struct PlaceholderTensor {
 
 // Width of the FFN of a layer that has none: the least that every kernel takes.
 inline constexpr int64_t kPlaceholderWidth = 32;
-// Carries the means of dropped blocks where no kept block comes before them.
+// They carry the means of dropped blocks. The source's architecture need not have them.
 inline constexpr char kAttentionOutputBiasName[] = "attn_output.bias";
+inline constexpr char kFfnDownBiasName[] = "ffn_down.bias";
+inline constexpr char kFusedAttentionName[] = "attn_qkv.weight";
 
-// One head of zeros.
-std::vector<PlaceholderTensor> AttentionPlaceholder(const HyperParameters& hparams);
+// One head of zeros. `fused`: of a layer whose q, k and v are one tensor, with norms of queries and keys.
+std::vector<PlaceholderTensor> AttentionPlaceholder(const HyperParameters& hparams, bool fused);
 std::vector<PlaceholderTensor> FfnPlaceholder(const HyperParameters& hparams);
 
 }  // namespace espalier

@@ -87,7 +87,7 @@ Result<std::unique_ptr<LibllamaReference>> LibllamaReference::Open(const std::st
   params.n_outputs_max = options.all_logits ? 0 : params.n_seq_max;
   params.n_threads = n_threads;
   params.n_threads_batch = n_threads;
-  params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  params.flash_attn_type = options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   params.type_k = key_type;
   params.type_v = value_type;
   params.kv_unified = options.unified_kv;

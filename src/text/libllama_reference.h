@@ -19,6 +19,7 @@ struct LibllamaOptions {
   bool unified_kv = true;        // all sequences in one run of cells, as in our engine; llama-perplexity has false
   int n_threads = 0;             // 0: as many as the machine has cores
   bool repack = true;            // use_extra_bufts: let the backend rewrite weights for its kernels
+  bool flash_attention = true;   // as in our graph, where attention is computed in f16; false: in f32
   bool all_logits = true;        // false: no more than one row per sequence and batch will be asked for (saves memory)
   std::string device = "";       // ggml's name; empty: the CPU alone
   std::string key_type = "f16";  // ggml's name; with flash attention every type that it supports
@@ -31,7 +32,7 @@ struct LibllamaToken {
   bool want_logits = false;
 };
 
-// Flash attention is always on, as in our graph. Thread rule: one thread at a time.
+// Thread rule: one thread at a time.
 class LibllamaReference {
  public:
   static Result<std::unique_ptr<LibllamaReference>> Open(const std::string& path, const LibllamaOptions& options);
