@@ -1,5 +1,5 @@
 // espalier compare as a user meets it: every policy in every cell within its bytes, nothing measured twice, a page that
-// stands alone, and the quantisation ladder.
+// stands alone, and the ladders of weights and of the KV cache.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -28,6 +28,14 @@ namespace fs = std::filesystem;
 const std::string kExcerpt = DataPath("books-excerpt.txt");
 constexpr int64_t kWindow = 64;
 
+std::vector<std::string> Types(const Json& ladder) {
+  std::vector<std::string> types;
+  for (const Json& rung : ladder["rungs"]) {
+    types.push_back(rung["type"]);
+  }
+  return types;
+}
+
 class CompareTest : public CliTest {
  protected:
   void SetUp() override {
@@ -38,9 +46,9 @@ class CompareTest : public CliTest {
     scenarios_ = Write("scenarios.txt", "# two sizes of KV\n1x64 85% 70%\n8x512 85%\n");
   }
 
-  // A profile of the twin with two windows of calibration: single blocks and neighbours dropped, and a few rankings.
-  std::string MakeProfile() const {
-    const auto model = OpenOrFail(TwinPath());
+  // A profile with two windows of calibration: single blocks and neighbours dropped, and a few rankings.
+  std::string MakeProfile(const std::string& model_path = TwinPath()) const {
+    const auto model = OpenOrFail(model_path);
     const auto tokenizer = Tokenizer::Open(*model);
     const auto windows = CutWindows(**tokenizer, kWindow, "calibration", Slurp(calibration_),
                                     {.window_tokens = kWindow, .max_windows = 2, .spread = true});
@@ -154,14 +162,12 @@ TEST_F(CompareTest, TheLadderPutsQuantisationBesidePruning) {
   const std::vector<std::string> ladder = {"--ladder",    TwinPath(),     "--ladder-folder",
                                            Path("rungs"), "--candidates", "0"};
   const Json report = Report(Command(profile, test_) + ladder)["ladder"];
-  std::vector<std::string> types;
   double last_loss = -1;
   for (const Json& rung : report["rungs"]) {
-    types.push_back(rung["type"]);
     EXPECT_GE(rung["loss_nats"]["value"].get<double>(), 0.0);
     last_loss = rung["loss_nats"]["value"];
   }
-  EXPECT_EQ(types, (std::vector<std::string>{"F16", "Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K"}));
+  EXPECT_EQ(Types(report), (std::vector<std::string>{"F16", "Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K"}));
   EXPECT_EQ(report["rungs"][0]["loss_nats"]["value"], 0.0);
   EXPECT_GT(last_loss, report["rungs"][1]["loss_nats"]["value"].get<double>());
   ASSERT_EQ(report["statements"].size(), 2u);  // 1x64 and 8x512
@@ -174,6 +180,104 @@ TEST_F(CompareTest, TheLadderPutsQuantisationBesidePruning) {
   EXPECT_EQ(report["points"].size(), 3u);
   // The subject is the source: its points are measured against the same model as the cells.
   EXPECT_EQ(std::distance(fs::directory_iterator(Path("rungs")), fs::directory_iterator()), 5);
+}
+
+TEST_F(CompareTest, TheKvLadderPutsSmallerKvBesidePruning) {
+  const std::string profile = MakeProfile();
+  const Json report = Report(Command(profile, test_));
+  const Json& ladder = report["kv_ladder"];
+  EXPECT_TRUE(report["ladder"].is_null());
+  EXPECT_EQ(ladder["policy"], "table");
+  EXPECT_TRUE(ladder["notes"].empty());
+  ASSERT_EQ(Types(ladder), (std::vector<std::string>{"f16", "q8_0", "q4_0"}));
+  const std::vector<std::string> workloads = {"1x64", "8x512"};
+  for (const Json& rung : ladder["rungs"]) {
+    const std::string type = rung["type"];
+    for (size_t i = 0; i < workloads.size(); ++i) {
+      const Json memory = Report({"memory", "twin", "-t", "1", "-w", workloads[i], "-ctk", type, "-ctv", type});
+      EXPECT_EQ(rung["dense_kv_bytes"][i], memory["kv_bytes"]) << type << " at " << workloads[i];
+      // The backend's scratch is what the heap grew by when it was measured: a few kB more or less in each process.
+      EXPECT_NEAR(rung["dense_peak_bytes"][i].get<double>(), memory["dense_peak_bytes"].get<double>(), 8192)
+          << type << " at " << workloads[i];
+    }
+  }
+  const auto loss = [&](size_t rung) { return ladder["rungs"][rung]["loss_nats"]["value"].get<double>(); };
+  EXPECT_EQ(loss(0), 0);
+  EXPECT_GT(loss(1), 0);
+  EXPECT_GT(loss(2), loss(1));
+  EXPECT_EQ(ladder["rungs"][0]["perplexity"], report["perplexity_dense"]);
+  ASSERT_EQ(ladder["steps"].size(), 4u);
+  for (const Json& step : ladder["steps"]) {
+    ASSERT_FALSE(step["plan"].is_null()) << step;
+    EXPECT_LE(step["pruned_bytes"], step["smaller_dense_bytes"]);
+    const bool saves = !step["plan"]["keep"].empty();
+    EXPECT_TRUE(saves || step["workload"] == "1x64") << step;
+    EXPECT_EQ(step["pruning_wins"], saves && step["ratio"]["value"].get<double>() < 1);
+  }
+  EXPECT_EQ(ladder["statements"].size(), 2u);
+  // The model's own curve is what table does in the cells.
+  ASSERT_EQ(ladder["points"].size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    for (const Json& policy : report["cells"][i]["policies"]) {
+      if (policy["policy"] == "table") {
+        EXPECT_EQ(ladder["points"][i]["loss_nats"], policy["loss_nats"]);
+        EXPECT_EQ(ladder["points"][i]["peak_bytes"], policy["peak_bytes"]);
+      }
+    }
+  }
+}
+
+TEST_F(CompareTest, TheKvLadderIsInTextAndOnThePageUnlessItIsSwitchedOff) {
+  const std::string profile = MakeProfile();
+  const std::vector<std::string> command =
+      Command(profile, test_) + std::vector<std::string>{"--html", Path("page.html")};
+  const Outcome with = Espalier(command);
+  ASSERT_EQ(with.code, 0) << with.err;
+  for (const char* part : {"KV ladder, loss against KV f16 dense; pruned by table", "q8_0 to q4_0", "1x64: pruning "}) {
+    EXPECT_NE(with.out.find(part), std::string::npos) << part << " in " << with.out;
+  }
+  const std::string page = Slurp(Path("page.html"));
+  EXPECT_NE(page.find("<h2>KV ladder</h2>"), std::string::npos);
+  EXPECT_NE(page.find("KV q8_0 pruned to the bytes of KV q4_0"), std::string::npos);
+  const Outcome without = Espalier(command + std::vector<std::string>{"--no-kv-ladder"});
+  ASSERT_EQ(without.code, 0) << without.err;
+  EXPECT_EQ(without.out.find("KV ladder"), std::string::npos);
+  EXPECT_EQ(Slurp(Path("page.html")).find("KV ladder"), std::string::npos);
+}
+
+TEST_F(CompareTest, TheKvLadderBeginsWithTheTypesThatAreAskedFor) {
+  const std::string profile = MakeProfile();
+  const auto ladder = [&](const std::string& keys, const std::string& values) -> Json {
+    return Report(Command(profile, test_) + std::vector<std::string>{"-ctk", keys, "-ctv", values})["kv_ladder"];
+  };
+  const Json unlike = ladder("q8_0", "f16");
+  EXPECT_EQ(Types(unlike), (std::vector<std::string>{"q8_0/f16", "q8_0", "q4_0"}));
+  EXPECT_NE(unlike["notes"].dump().find("q8_0 and f16"), std::string::npos);
+  EXPECT_EQ(unlike["rungs"][0]["loss_nats"]["value"], 0.0);
+  EXPECT_GT(unlike["rungs"][1]["loss_nats"]["value"], 0.0);
+  // q8_0 for both would take more than q8_0 and q4_0.
+  EXPECT_EQ(Types(ladder("q8_0", "q4_0")), (std::vector<std::string>{"q8_0/q4_0", "q4_0"}));
+  const Json smallest = ladder("q4_0", "q4_0");
+  EXPECT_EQ(Types(smallest), (std::vector<std::string>{"q4_0"}));
+  EXPECT_NE(smallest["notes"].dump().find("no KV type is smaller than q4_0"), std::string::npos);
+  EXPECT_TRUE(smallest["statements"].empty());
+}
+
+TEST_F(CompareTest, HeadsThatCannotHaveQuantisedKvLeaveThoseRungsOut) {
+  RandomModelOptions shape;
+  shape.n_embd = 96;
+  shape.n_head = 2;  // of 48
+  shape.n_ctx = 512;
+  const std::string model = RandomModel("heads-of-48", shape);
+  calibration_ = Write("calibration.txt", Slurp(kExcerpt).substr(0, 1000));
+  test_ = Write("test.txt", Slurp(kExcerpt).substr(1000, 1000));
+  std::vector<std::string> command = Command(MakeProfile(model), test_);
+  command[1] = model;
+  const Json ladder = Report(command)["kv_ladder"];
+  EXPECT_EQ(Types(ladder), (std::vector<std::string>{"f16"}));
+  ASSERT_EQ(ladder["notes"].size(), 2u);
+  EXPECT_NE(ladder["notes"][0].dump().find("KV q8_0 is left out"), std::string::npos);
+  EXPECT_NE(ladder["notes"][0].dump().find("a multiple of 32 elements, found 48"), std::string::npos);
 }
 
 TEST_F(CompareTest, RefusesInOneLineWhatItCannotUse) {

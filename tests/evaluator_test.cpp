@@ -271,6 +271,32 @@ TEST(Evaluator, AgainstAReferenceItMeasuresQuantisationToo) {
   EXPECT_LT(*quantised->Measure(dense), 0.1);
 }
 
+TEST(Evaluator, AReferenceWithOtherKvTypesPredictsWithItsOwn) {
+  const auto model = OpenOrFail(ReferencePath());
+  const Windows windows = ExcerptWindows(*model, 128, 2);
+  PlanEvaluatorOptions options;
+  options.engine = OneThread(KvType::kF16);
+  const auto f16 = OpenEvaluator(model, windows, options);
+  const Plan dense = Plan::Dense(model->n_layer());
+  std::vector<double> losses;
+  for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kQ4_0}) {
+    PlanEvaluatorOptions smaller;
+    smaller.engine = OneThread(type);
+    const auto itself = OpenEvaluator(model, windows, smaller);
+    smaller.reference = model;
+    EXPECT_LT(*OpenEvaluator(model, windows, smaller)->Measure(dense), 1e-5) << "without reference_engine: itself";
+    smaller.reference_engine = options.engine;
+    const auto against = OpenEvaluator(model, windows, smaller);
+    losses.push_back(*against->Measure(dense));
+    EXPECT_EQ(against->dense_nll(), f16->dense_nll());
+    EXPECT_NEAR(against->archive().MeanNll(*against->archive().Find(dense)), itself->dense_nll(), 1e-12);
+    EXPECT_EQ(against->work().dense_flops, f16->work().dense_flops);
+  }
+  EXPECT_LT(losses[0], losses[1]);
+  EXPECT_LT(losses[1], losses[2]);
+  EXPECT_GT(losses[2], 1e-4);
+}
+
 class RankOnTwin : public testing::Test {
  protected:
   void SetUp() override {

@@ -17,6 +17,7 @@
 #include "cli/compare_ladder.h"
 #include "cli/compare_report.h"
 #include "cli/interrupt.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
 #include "cli/terminal.h"
@@ -57,7 +58,7 @@ void BindCompare(CLI::App& app, CompareFlags& o) {
                  "file with lines such as '8x512 90% 80%'. Default: scaled for models trained on fewer than 4096 "
                  "tokens, else paper");
   app.add_option("--candidates", o.candidates, "Plans of the archive to measure for each cell, beside the policies'")
-      ->check(CLI::Range(0, 1000))
+      ->check(InRange(0, 1000))
       ->capture_default_str();
   app.add_option("--splits", o.splits,
                  "check: warn if the text is the one that the profile was made with; none: do not")
@@ -136,6 +137,26 @@ std::string OverlapWarning(const Profile& profile, const Windows& windows, const
   return "";
 }
 
+// Whether the profile has the policy that ladders are pruned by.
+Status CheckLadderPolicy(const Profile& profile, const MeasurementSet& set) {
+  return MakeProfilePolicy(ProfilePolicyNames().front(), profile, ServedLike(set)).status();
+}
+
+void AddWarnings(const CompareFlags& o, const Profile& profile, const Windows& windows, const MeasurementSet& set,
+                 CompareReport* report) {
+  if (const auto warning = o.splits == "check" ? OverlapWarning(profile, windows, set) : ""; !warning.empty()) {
+    report->warnings.push_back(warning);
+  }
+  if (const auto warning = KvTypesWarning(profile, ServedLike(set)); !warning.empty()) {
+    report->warnings.push_back(fmt::format("profile {}: {}", report->profile, warning));
+  }
+  // Nobody has asked for it: no error.
+  if (const Status status = CheckLadderPolicy(profile, set); !o.ladder.no_kv && !status.ok()) {
+    report->warnings.push_back(fmt::format("no KV ladder: {}", status.message()));
+  }
+  std::for_each(report->warnings.begin(), report->warnings.end(), Warn);
+}
+
 // The evaluator, which holds the model and the dense predictions, is gone when this is done.
 Result<PolicyComparison> ComparePoliciesOf(const CompareFlags& o, const std::shared_ptr<const Model>& model,
                                            const Windows& windows, const CompareSetting& setting,
@@ -188,18 +209,10 @@ Status Compare(const CompareFlags& o) {
   ESPALIER_ASSIGN_OR_RETURN(auto surveyed, Survey(report.model, setting, std::move(scenarios)));
   ESPALIER_ASSIGN_OR_RETURN(const PlanEvaluatorOptions options, setting.Evaluator(windows));
   const MeasurementSet set = DescribeSet(windows, options);
-  if (const auto warning = o.splits == "check" ? OverlapWarning(store->profile(), windows, set) : "";
-      !warning.empty()) {
-    report.warnings.push_back(warning);
-  }
-  if (const auto warning = KvTypesWarning(store->profile(), ServedLike(set)); !warning.empty()) {
-    report.warnings.push_back(fmt::format("profile {}: {}", report.profile, warning));
-  }
-  std::for_each(report.warnings.begin(), report.warnings.end(), Warn);
+  AddWarnings(o, store->profile(), windows, set, &report);
   LadderOptions ladder;
   if (o.ladder.given()) {
-    ESPALIER_RETURN_IF_ERROR(
-        MakeProfilePolicy(ProfilePolicyNames().front(), store->profile(), ServedLike(set)).status());
+    ESPALIER_RETURN_IF_ERROR(CheckLadderPolicy(store->profile(), set));
     ESPALIER_ASSIGN_OR_RETURN(ladder, PrepareLadder(o.ladder, report.model, setting, windows));
   }
   auto comparison = ComparePoliciesOf(o, report.model, windows, setting, std::move(surveyed), store.get());
@@ -212,6 +225,10 @@ Status Compare(const CompareFlags& o) {
   ESPALIER_ASSIGN_OR_RETURN(report.comparison, std::move(comparison));
   if (o.ladder.given()) {
     ESPALIER_ASSIGN_OR_RETURN(report.ladder, Climb(std::move(ladder), store->profile(), report.comparison));
+  }
+  if (!o.ladder.no_kv && CheckLadderPolicy(store->profile(), set).ok()) {
+    ESPALIER_ASSIGN_OR_RETURN(ladder, PrepareKvLadder(report.model, setting, windows));
+    ESPALIER_ASSIGN_OR_RETURN(report.kv_ladder, Climb(std::move(ladder), store->profile(), report.comparison));
   }
   report.elapsed_ms = watch.Milliseconds();
   return Show(o, report);

@@ -78,7 +78,8 @@ std::string RatioCell(const GeometricMean& mean) {
 }
 
 std::string LossText(const Interval& loss) {
-  return fmt::format("{:.4f} <span class=\"muted\">[{:.4f}, {:.4f}]</span>", loss.value, loss.low, loss.high);
+  return fmt::format("{} <span class=\"muted\">[{}, {}]</span>", NatsText(loss.value), NatsText(loss.low),
+                     NatsText(loss.high));
 }
 
 std::string ColourRules(size_t n_policies) {
@@ -168,40 +169,52 @@ std::string LossPlots(const CompareReport& report, const std::vector<size_t>& di
   return html + "</div>\n";
 }
 
+std::string StepRow(const Ladder& ladder, const LadderStep& step) {
+  const LadderRung& smaller = ladder.rungs[step.smaller];
+  const std::string larger = Html(ladder.rungs[step.larger].name);
+  const uint64_t bytes = smaller.dense_peak_bytes[step.workload];
+  const std::string html = fmt::format(
+      "<tr{}><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{:.1f} %</td><td>{}</td>",
+      step.pruning_wins() ? " class=\"best\"" : "", Html(ladder.workloads[step.workload].ToText()), Html(smaller.name),
+      FormatBytes(bytes),
+      100 * static_cast<double>(bytes) / static_cast<double>(ladder.rungs[0].dense_peak_bytes[step.workload]),
+      LossText(smaller.loss));
+  if (!step.plan || step.saves_nothing()) {
+    return html + fmt::format("<td class=\"left\">{}: {}</td><td>-</td><td>-</td></tr>\n", larger,
+                              step.plan ? "takes no more, unpruned" : "no plan fits");
+  }
+  return html + fmt::format("<td class=\"plan\" title=\"{0}\">{1}: {0}</td><td>{2}</td><td>{3:.2f}</td></tr>\n",
+                            Html(step.plan->ToText()), larger, LossText(step.pruned_loss), step.ratio.value);
+}
+
 std::string LadderSection(const Ladder& ladder) {
-  const std::string& source = ladder.rungs.front().name;
-  std::string html = "<h2>Quantisation ladder</h2>\n";
+  std::string html = ladder.kind == LadderKind::kKv ? "<h2>KV ladder</h2>\n" : "<h2>Quantisation ladder</h2>\n";
   for (const LadderStatement& statement : ladder.statements) {
     html += Paragraph("verdict", statement.text);
+  }
+  for (const std::string& note : ladder.notes) {
+    html += Paragraph("muted", note);
   }
   html += Paragraph(
       "muted",
       fmt::format("KL({} dense || model) in nats per token. Squares: dense rungs. Triangles: a rung pruned by {} "
                   "to the bytes of the next smaller one, filled where it loses less than that one. Discs: this "
                   "model, pruned.",
-                  source, ladder.policy));
+                  ladder.Called(0), ladder.policy));
   html += "<div class=\"plots\">\n";
   for (size_t workload = 0; workload < ladder.workloads.size(); ++workload) {
     html += LadderPlot(ladder, workload);
   }
+  html += "</div>\n";
+  if (ladder.steps.empty()) {
+    return html;
+  }
   html +=
-      "</div>\n<div class=\"scroll\"><table>\n<tr><th>workload</th><th class=\"left\">rung</th><th>dense "
+      "<div class=\"scroll\"><table>\n<tr><th>workload</th><th class=\"left\">rung</th><th>dense "
       "bytes</th><th>share</th><th>dense loss</th><th class=\"left\">next larger, pruned to these bytes</th>"
       "<th>its loss</th><th>over dense</th></tr>\n";
   for (const LadderStep& step : ladder.steps) {
-    const LadderRung& smaller = ladder.rungs[step.smaller];
-    const uint64_t bytes = smaller.dense_peak_bytes[step.workload];
-    html += fmt::format(
-        "<tr{}><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{:.1f} %</td><td>{}</td>",
-        step.pruning_wins() ? " class=\"best\"" : "", Html(ladder.workloads[step.workload].ToText()),
-        Html(smaller.name), FormatBytes(bytes),
-        100 * static_cast<double>(bytes) / static_cast<double>(ladder.rungs[0].dense_peak_bytes[step.workload]),
-        LossText(smaller.loss));
-    html += step.plan ? fmt::format("<td class=\"plan\" title=\"{0}\">{1}: {0}</td><td>{2}</td><td>{3:.2f}</td></tr>\n",
-                                    Html(step.plan->ToText()), Html(ladder.rungs[step.larger].name),
-                                    LossText(step.pruned_loss), step.ratio.value)
-                      : fmt::format("<td class=\"left\">{}: no plan fits</td><td>-</td><td>-</td></tr>\n",
-                                    Html(ladder.rungs[step.larger].name));
+    html += StepRow(ladder, step);
   }
   return html + "</table></div>\n";
 }
@@ -312,6 +325,9 @@ std::string ToHtml(const CompareReport& report) {
   page += Head(report) + Summary(comparison) + LossPlots(report, distinct);
   if (report.ladder) {
     page += LadderSection(*report.ladder);
+  }
+  if (report.kv_ladder) {
+    page += LadderSection(*report.kv_ladder);
   }
   page += BlockSection(comparison, distinct) + CellSection(comparison) + Footer(report);
   return page + "</body>\n</html>\n";

@@ -79,6 +79,9 @@ CompareReport HostileReport() {
   ladder.points = {{0, "80%", Dropping("a0"), 12200, {0.2, 0.1, 0.3}}};
   ladder.statements = {{0, 0, 0.5, kHostile}};
   report.ladder = ladder;
+  ladder.kind = LadderKind::kKv;
+  ladder.notes = {kHostile};
+  report.kv_ladder = ladder;
   return report;
 }
 
@@ -111,6 +114,15 @@ TEST(CompareHtml, TellsRefusalsAndWhatIsMissing) {
   EXPECT_NE(page.find("Not compared: density"), std::string::npos);
   EXPECT_NE(page.find("Winner: table"), std::string::npos);
   EXPECT_NE(page.find("2 of 6 cells hold the dense plan"), std::string::npos);
+}
+
+TEST(CompareHtml, EachLadderHasASectionOfItsOwn) {
+  CompareReport report = HostileReport();
+  EXPECT_NE(ToHtml(report).find("<h2>Quantisation ladder</h2>"), std::string::npos);
+  EXPECT_NE(ToHtml(report).find("KL(KV F16 dense || model)"), std::string::npos);
+  report.ladder.reset();
+  EXPECT_EQ(ToHtml(report).find("Quantisation ladder"), std::string::npos);
+  EXPECT_NE(ToHtml(report).find("<h2>KV ladder</h2>"), std::string::npos);
 }
 
 TEST(CompareHtml, AComparisonWithoutAnyRatioIsStillAPage) {

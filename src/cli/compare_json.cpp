@@ -108,6 +108,7 @@ Json ToJson(const Ladder& ladder) {
     json["rungs"].push_back({{"type", rung.name},
                              {"path", rung.path},
                              {"dense_peak_bytes", rung.dense_peak_bytes},
+                             {"dense_kv_bytes", rung.dense_kv_bytes},
                              {"loss_nats", ToJson(rung.loss)},
                              {"perplexity", rung.perplexity}});
   }
@@ -140,6 +141,7 @@ Json ToJson(const Ladder& ladder) {
                                   {"share_of_source_bytes", statement.share_of_source},
                                   {"text", statement.text}});
   }
+  json["notes"] = ladder.notes;
   json["plans_measured"] = ladder.plans_measured;
   return json;
 }
@@ -173,6 +175,7 @@ Json ToJson(const CompareReport& report) {
                {"policies", SummaryJson(comparison)},
                {"cells", CellsJson(comparison)},
                {"ladder", report.ladder ? ToJson(*report.ladder) : Json()},
+               {"kv_ladder", report.kv_ladder ? ToJson(*report.kv_ladder) : Json()},
                {"elapsed_ms", report.elapsed_ms}};
   return json;
 }

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,20 +18,37 @@
 namespace espalier {
 namespace {
 
-LadderModel OnLadder(const std::string& name, const std::shared_ptr<const Model>& model,
-                     const std::shared_ptr<const Model>& source, const CompareSetting& setting,
-                     const Windows& windows) {
-  LadderModel entry = {name, model->path(), true, {}, {}};
-  entry.memory = [model, setting](const Workload& workload) -> Result<MemoryModel> {
-    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, setting.EngineFor(workload));
-    return MeasureMemoryModel(model, options);
+// A model, and how it is served.
+struct Served {
+  std::shared_ptr<const Model> model;
+  CompareSetting setting;
+
+  bool Like(const Served& other) const {
+    return model == other.model && setting.flags.key_type == other.setting.flags.key_type &&
+           setting.flags.value_type == other.setting.flags.value_type;
+  }
+};
+
+LadderModel OnLadder(const std::string& name, const Served& rung, const Served& source, const Windows& windows) {
+  LadderModel entry = {name, rung.model->path(), true, {}, {}};
+  entry.memory = [rung](const Workload& workload) -> Result<MemoryModel> {
+    ESPALIER_ASSIGN_OR_RETURN(const EngineOptions options, rung.setting.EngineFor(workload));
+    return MeasureMemoryModel(rung.model, options);
   };
-  entry.evaluator = [=, &windows]() -> Result<std::unique_ptr<PlanEvaluator>> {
-    ESPALIER_ASSIGN_OR_RETURN(PlanEvaluatorOptions options, setting.Evaluator(windows));
-    options.reference = model == source ? nullptr : source;
-    return PlanEvaluator::Create(model, windows, options, nullptr);
+  entry.evaluator = [rung, source, &windows]() -> Result<std::unique_ptr<PlanEvaluator>> {
+    ESPALIER_ASSIGN_OR_RETURN(PlanEvaluatorOptions options, rung.setting.Evaluator(windows));
+    if (!rung.Like(source)) {
+      ESPALIER_ASSIGN_OR_RETURN(const PlanEvaluatorOptions of_source, source.setting.Evaluator(windows));
+      options.reference = source.model;
+      options.reference_engine = of_source.engine;
+    }
+    return PlanEvaluator::Create(rung.model, windows, options, nullptr);
   };
   return entry;
+}
+
+std::string KvRungName(const EngineFlags& flags) {
+  return flags.key_type == flags.value_type ? flags.key_type : fmt::format("{}/{}", flags.key_type, flags.value_type);
 }
 
 Status CheckSource(const Model& model, const Model& source) {
@@ -41,6 +60,23 @@ Status CheckSource(const Model& model, const Model& source) {
                     source.path(), b.n_layer, b.n_embd, b.n_vocab, model.path(), a.n_layer, a.n_embd, a.n_vocab));
   }
   return Status::Ok();
+}
+
+// What `policy` decided in the comparison's cells at these workloads.
+std::vector<LadderPoint> PointsOf(const PolicyComparison& comparison, std::string_view policy,
+                                  const std::vector<size_t>& workloads) {
+  std::vector<LadderPoint> points;
+  for (const CellResult& cell : comparison.cells) {
+    const auto workload = std::find(workloads.begin(), workloads.end(), cell.cell.scenario);
+    for (size_t i = 0; workload != workloads.end() && i < cell.policies.size(); ++i) {
+      const PolicyResult& result = cell.policies[i];
+      if (comparison.policies[i].name == policy && !result.refused()) {
+        points.push_back({static_cast<size_t>(workload - workloads.begin()), cell.cell.budget.ToText(),
+                          result.choice.decisions.front().plan, result.peak_bytes, result.loss});
+      }
+    }
+  }
+  return points;
 }
 
 }  // namespace
@@ -73,6 +109,8 @@ void AddLadderFlags(CLI::App& app, LadderFlags& flags) {
                      "Compare with quantisation too: Q8_0 to Q2_K made from this f16 file of the same model");
   app.add_option("--ladder-folder", flags.folder, "Where their files are kept; default: a temporary folder")
       ->needs(ladder);
+  app.add_flag("--no-kv-ladder", flags.no_kv,
+               "Do not compare with smaller types of the KV cache (from -ctk and -ctv down to q4_0)");
 }
 
 Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_ptr<const Model>& model,
@@ -86,6 +124,7 @@ Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_
   const auto told = [](const std::string& type) { fmt::print(stderr, "espalier: quantising to {}\n", type); };
   ESPALIER_ASSIGN_OR_RETURN(const auto files, MakeRungFiles(*source, folder, setting.flags.n_threads, told));
   ESPALIER_ASSIGN_OR_RETURN(const std::string subject, Fingerprint(*model));
+  const Served served_source = {source, setting};
   LadderOptions ladder;
   std::optional<size_t> found;
   const auto add = [&](const std::string& name, const std::shared_ptr<const Model>& rung) -> Status {
@@ -93,7 +132,7 @@ Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_
     if (!found && fingerprint == subject) {
       found = ladder.models.size();
     }
-    ladder.models.push_back(OnLadder(name, rung, source, setting, windows));
+    ladder.models.push_back(OnLadder(name, {rung, setting}, served_source, windows));
     return Status::Ok();
   };
   ESPALIER_RETURN_IF_ERROR(add(source->quantization(), source));
@@ -103,10 +142,46 @@ Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_
   }
   if (!found) {
     found = ladder.models.size();
-    ladder.models.push_back(OnLadder(model->quantization(), model, source, setting, windows));
+    ladder.models.push_back(OnLadder(model->quantization(), {model, setting}, served_source, windows));
     ladder.models.back().rung = false;
   }
   ladder.subject = *found;
+  return ladder;
+}
+
+Result<LadderOptions> PrepareKvLadder(const std::shared_ptr<const Model>& model, const CompareSetting& setting,
+                                      const Windows& windows) {
+  const Served source = {model, setting};
+  const EngineFlags& flags = setting.flags;
+  LadderOptions ladder;
+  ladder.kind = LadderKind::kKv;
+  ladder.models.push_back(OnLadder(KvRungName(flags), source, source, windows));
+  // What a cell takes, and which types can be served, is the same at every workload.
+  const Workload workload = Workload::Uniform(1, 1);
+  ESPALIER_ASSIGN_OR_RETURN(const MemoryModel of_source, ladder.models.front().memory(workload));
+  for (const KvType type : {KvType::kQ8_0, KvType::kQ4_0}) {
+    Served rung = source;
+    rung.setting.flags.key_type = rung.setting.flags.value_type = KvTypeName(type);
+    LadderModel model_on_ladder = OnLadder(KvRungName(rung.setting.flags), rung, source, windows);
+    const auto memory = model_on_ladder.memory(workload);
+    if (!memory.ok() && memory.status().code() == ErrorCode::kUnsupported) {
+      ladder.notes.push_back(fmt::format("KV {} is left out: {}", model_on_ladder.name, memory.status().message()));
+      continue;
+    }
+    ESPALIER_RETURN_IF_ERROR(memory.status());
+    if (memory->kv.bytes_per_cell() < of_source.kv.bytes_per_cell()) {
+      ladder.models.push_back(std::move(model_on_ladder));
+    }
+  }
+  if (flags.key_type != flags.value_type) {
+    ladder.notes.push_back(
+        fmt::format("the first rung has the keys and values that were asked for, {} and {}; those below it have one "
+                    "type for both",
+                    flags.key_type, flags.value_type));
+  }
+  if (ladder.models.size() == 1 && ladder.notes.empty()) {
+    ladder.notes.push_back(fmt::format("no KV type is smaller than {}", ladder.models.front().name));
+  }
   return ladder;
 }
 
@@ -117,8 +192,11 @@ Result<Ladder> Climb(LadderOptions options, const Profile& profile, const Policy
   for (const ScenarioMemory& scenario : comparison.scenarios) {
     scenarios.push_back(scenario.scenario);
   }
+  const bool measured = options.subject == 0;  // what the curve needs
   for (const CellResult& cell : comparison.cells) {
-    options.cells.push_back(cell.cell);
+    if (!measured) {
+      options.cells.push_back(cell.cell);
+    }
   }
   options.process_bytes = comparison.scenarios.front().survey.base.process_bytes;
   Bars bars;
@@ -127,11 +205,16 @@ Result<Ladder> Climb(LadderOptions options, const Profile& profile, const Policy
   options.progress = [&](const std::string& what, int64_t done, int64_t total) {
     if (what != current) {
       current = what;
-      update = bars.Start(fmt::format("ladder, {}", Printable(what, 20)));
+      update = bars.Start(fmt::format("{}, {}", LadderTitle(options.kind), Printable(what, 20)));
     }
     update(done, total);
   };
-  return ClimbLadder(*policy, comparison.scenarios, DistinctInCells(scenarios), options);
+  const std::vector<size_t> workloads = DistinctInCells(scenarios);
+  ESPALIER_ASSIGN_OR_RETURN(Ladder ladder, ClimbLadder(*policy, comparison.scenarios, workloads, options));
+  if (measured) {
+    ladder.points = PointsOf(comparison, policy->name(), workloads);
+  }
+  return ladder;
 }
 
 }  // namespace espalier

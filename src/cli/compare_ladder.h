@@ -1,4 +1,4 @@
-// What espalier compare measures with, and its quantisation ladder.
+// What espalier compare measures with, and its quantisation ladders: of the weights and of the KV cache.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -50,10 +50,11 @@ class Bars {
   std::optional<ProgressBar> bar_;
 };
 
-// --ladder and --ladder-folder.
+// --ladder, --ladder-folder and --no-kv-ladder.
 struct LadderFlags {
-  std::string source;  // empty: no ladder
+  std::string source;  // empty: no ladder of weights
   std::string folder;
+  bool no_kv = false;
   bool given() const { return !source.empty(); }
 };
 void AddLadderFlags(CLI::App& app, LadderFlags& flags);
@@ -64,7 +65,16 @@ void AddLadderFlags(CLI::App& app, LadderFlags& flags);
 Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_ptr<const Model>& model,
                                     const CompareSetting& setting, const Windows& windows);
 
-// Measures it at the comparison's distinct workloads and cells, pruned by the profile's default policy.
+// The ladder of `model` with the setting's KV types as the source, and below it every type that takes fewer bytes a
+// cell, keys and values alike. Types that the engine refuses for this model (heads of another size than a multiple of
+// 32) are left out, with a note. `windows` must outlive what is returned.
+Result<LadderOptions> PrepareKvLadder(const std::shared_ptr<const Model>& model, const CompareSetting& setting,
+                                      const Windows& windows);
+
+// Measures it at the comparison's distinct workloads and cells, pruned by the profile's default policy: block numbers
+// and losses carry over between KV types as between types of weights. The curve of a subject that is the source is the
+// comparison's own, and not measured again. Nothing is added to a profile: with other plans known on its text, the same
+// comparison made again would hold policies against another best known.
 Result<Ladder> Climb(LadderOptions options, const Profile& profile, const PolicyComparison& comparison);
 
 }  // namespace espalier

@@ -99,8 +99,8 @@ std::vector<Point> Steps(const Axes& axes, const std::vector<PlanPoint>& front) 
 }
 
 std::string PointText(std::string_view who, const std::string& plan, uint64_t bytes, const Interval& loss) {
-  return fmt::format("{}: {}; loss {:.4f} [{:.4f}, {:.4f}]; {}", who, plan, loss.value, loss.low, loss.high,
-                     FormatBytes(bytes));
+  return fmt::format("{}: {}; loss {} [{}, {}]; {}", who, plan, NatsText(loss.value), NatsText(loss.low),
+                     NatsText(loss.high), FormatBytes(bytes));
 }
 
 // The workload of the ladder that is this scenario's; -1: none, or its losses are not this comparison's.
@@ -231,7 +231,7 @@ std::string LadderPlot(const Ladder& ladder, size_t workload) {
   }
   const Axes axes = AxesFor(shown);
   const std::string at = ladder.workloads[workload].ToText();
-  SvgCanvas canvas(kWidth, kHeight, "Quantisation ladder: loss over bytes at workload " + at);
+  SvgCanvas canvas(kWidth, kHeight, fmt::format("Loss over bytes at workload {}, {}", at, LadderTitle(ladder.kind)));
   DrawAxes(&canvas, axes, at);
   DrawRungs(&canvas, axes, ladder, workload);
   for (const LadderPoint& point : ladder.points) {
@@ -243,7 +243,7 @@ std::string LadderPlot(const Ladder& ladder, size_t workload) {
   for (const LadderStep& step : ladder.steps) {
     if (step.workload == workload && step.plan && step.pruned_loss.value > 0) {
       const std::string who =
-          fmt::format("{} pruned to the bytes of {}", ladder.rungs[step.larger].name, ladder.rungs[step.smaller].name);
+          fmt::format("{} pruned to the bytes of {}", ladder.Called(step.larger), ladder.Called(step.smaller));
       canvas.Marker(2, axes.at(Mebibytes(step.pruned_peak_bytes), step.pruned_loss.value),
                     step.pruning_wins() ? "step wins" : "step",
                     PointText(who, step.plan->ToText(), step.pruned_peak_bytes, step.pruned_loss));

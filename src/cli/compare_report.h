@@ -22,7 +22,8 @@ struct CompareReport {
   std::string scenarios;  // "scaled", "paper" or a path
   int candidates = 0;
   PolicyComparison comparison;
-  std::optional<Ladder> ladder;
+  std::optional<Ladder> ladder;     // of types of weights
+  std::optional<Ladder> kv_ladder;  // of KV types
   std::vector<std::string> warnings;
   double elapsed_ms = 0;
 };

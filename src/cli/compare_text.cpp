@@ -52,8 +52,29 @@ void PrintCells(const PolicyComparison& comparison) {
   }
 }
 
+std::string StepText(const LadderStep& step) {
+  if (!step.plan || step.saves_nothing()) {
+    return step.plan ? "no saving" : "no plan";
+  }
+  return fmt::format("{}{}", NatsText(step.pruned_loss.value), step.pruning_wins() ? "*" : "");
+}
+
+// What each rung loses when it is pruned to the bytes of the next one.
+void PrintSteps(const Ladder& ladder) {
+  fmt::print("  pruned: loss, * where it is less than that of the smaller one dense\n");
+  for (size_t larger = 0; larger + 1 < ladder.rungs.size(); ++larger) {
+    fmt::print("  {:<34}", fmt::format("{} to {}", ladder.rungs[larger].name, ladder.rungs[larger + 1].name));
+    for (const LadderStep& step : ladder.steps) {
+      if (step.larger == larger) {
+        fmt::print(" {:>12}", StepText(step));
+      }
+    }
+    fmt::print("\n");
+  }
+}
+
 void PrintLadder(const Ladder& ladder) {
-  fmt::print("\nquantisation ladder, loss against {} dense; pruned by {}\n  {:<10}", ladder.rungs.front().name,
+  fmt::print("\n{}, loss against {} dense; pruned by {}\n  {:<10}", LadderTitle(ladder.kind), ladder.Called(0),
              ladder.policy, "dense");
   fmt::print(" {:>10} {:>12}", "loss", "perplexity");
   for (const Workload& workload : ladder.workloads) {
@@ -61,15 +82,21 @@ void PrintLadder(const Ladder& ladder) {
   }
   fmt::print("\n");
   for (const LadderRung& rung : ladder.rungs) {
-    fmt::print("  {:<10} {:>10.4f} {:>12.3f}", rung.name, rung.loss.value, rung.perplexity);
+    fmt::print("  {:<10} {:>10} {:>12.3f}", rung.name, NatsText(rung.loss.value), rung.perplexity);
     for (const uint64_t bytes : rung.dense_peak_bytes) {
       fmt::print(" {:>12}", FormatBytes(bytes));
     }
     fmt::print("\n");
   }
+  if (!ladder.steps.empty()) {
+    PrintSteps(ladder);
+  }
   fmt::print("\n");
   for (const LadderStatement& statement : ladder.statements) {
     fmt::print("{}\n", statement.text);
+  }
+  for (const std::string& note : ladder.notes) {
+    fmt::print("{}: {}\n", LadderTitle(ladder.kind), Printable(note, 4096));
   }
 }
 
@@ -143,6 +170,9 @@ void PrintText(const CompareReport& report) {
   }
   if (report.ladder) {
     PrintLadder(*report.ladder);
+  }
+  if (report.kv_ladder) {
+    PrintLadder(*report.kv_ladder);
   }
 }
 

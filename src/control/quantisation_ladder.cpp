@@ -27,6 +27,8 @@ class Climber {
   Climber(const Policy& policy, const std::vector<ScenarioMemory>& scenarios, const std::vector<size_t>& workloads,
           const LadderOptions& options)
       : policy_(policy), scenarios_(scenarios), chosen_(workloads), options_(options) {
+    ladder_.kind = options.kind;
+    ladder_.notes = options.notes;
     ladder_.policy = policy.name();
     ladder_.subject_is_source = options.subject == 0;
     for (const size_t i : workloads) {
@@ -44,7 +46,7 @@ class Climber {
     for (LadderStep& step : ladder_.steps) {
       CompareStep(&step);
     }
-    for (size_t workload = 0; workload < ladder_.workloads.size(); ++workload) {
+    for (size_t workload = 0; ladder_.rungs.size() > 1 && workload < ladder_.workloads.size(); ++workload) {
       ladder_.statements.push_back(StatementFor(workload));
     }
     return std::move(ladder_);
@@ -55,11 +57,13 @@ class Climber {
 
   Status ReadBytes() {
     for (const LadderModel& model : options_.models) {
-      LadderRung rung = {model.name, model.path, {}, {}, 0};
+      LadderRung rung = {model.name, model.path, {}, {}, 0, {}};
       std::vector<MemoryModel> memory;
       for (const Workload& workload : ladder_.workloads) {
         ESPALIER_ASSIGN_OR_RETURN(memory.emplace_back(), model.memory(workload));
-        rung.dense_peak_bytes.push_back(PredictFootprint(memory.back(), Dense(memory.back()), workload).peak_bytes());
+        const Footprint footprint = PredictFootprint(memory.back(), Dense(memory.back()), workload);
+        rung.dense_peak_bytes.push_back(footprint.peak_bytes());
+        rung.dense_kv_bytes.push_back(footprint.kv_bytes);
       }
       memory_.push_back(std::move(memory));
       if (model.rung) {
@@ -191,26 +195,28 @@ class Climber {
              static_cast<double>(ladder_.rungs[0].dense_peak_bytes[workload]);
     };
     const std::string at = ladder_.workloads[workload].ToText();
-    const std::string& source = ladder_.rungs.front().name;
+    const std::string source_bytes = ladder_.kind == LadderKind::kKv
+                                         ? fmt::format("dense bytes with {}", ladder_.Called(0))
+                                         : fmt::format("{} dense bytes", ladder_.Called(0));
     for (size_t i = 0; i < ladder_.steps.size() && !statement.step; ++i) {
       const LadderStep& step = ladder_.steps[i];
       if (step.workload == workload && step.pruning_wins()) {
         statement.step = i;
         statement.share_of_source = share_of(step.smaller);
         statement.text = fmt::format(
-            "{}: pruning begins to win at {:.0f} % of the {} dense bytes: {} pruned to the bytes of {} loses {:.4f} "
-            "nats per token, {} dense {:.4f}",
-            at, 100 * statement.share_of_source, source, ladder_.rungs[step.larger].name,
-            ladder_.rungs[step.smaller].name, step.pruned_loss.value, ladder_.rungs[step.smaller].name,
-            ladder_.rungs[step.smaller].loss.value);
+            "{}: pruning begins to win at {:.0f} % of the {}: {} pruned to the bytes of {} loses {} nats per "
+            "token, {} dense {}",
+            at, 100 * statement.share_of_source, source_bytes, ladder_.Called(step.larger),
+            ladder_.Called(step.smaller), NatsText(step.pruned_loss.value), ladder_.Called(step.smaller),
+            NatsText(ladder_.rungs[step.smaller].loss.value));
       }
     }
     if (!statement.step) {
       statement.share_of_source = share_of(ladder_.rungs.size() - 1);
-      statement.text = fmt::format(
-          "{}: pruning never wins above the smallest rung, {} ({:.0f} % of the {} dense bytes); below it nothing else "
-          "is left",
-          at, ladder_.rungs.back().name, 100 * statement.share_of_source, source);
+      statement.text =
+          fmt::format("{}: pruning never wins above the smallest rung, {} ({:.0f} % of the {}); below it {}", at,
+                      ladder_.Called(ladder_.rungs.size() - 1), 100 * statement.share_of_source, source_bytes,
+                      ladder_.kind == LadderKind::kKv ? "there is no KV type" : "nothing else is left");
     }
     return statement;
   }
@@ -226,6 +232,16 @@ class Climber {
 };
 
 }  // namespace
+
+const char* LadderTitle(LadderKind kind) { return kind == LadderKind::kKv ? "KV ladder" : "quantisation ladder"; }
+
+std::string NatsText(double nats) {
+  return nats > 0 && nats < 1e-3 ? fmt::format("{:.6f}", nats) : fmt::format("{:.4f}", nats);
+}
+
+std::string Ladder::Called(size_t rung) const {
+  return kind == LadderKind::kKv ? "KV " + rungs[rung].name : rungs[rung].name;
+}
 
 const std::vector<std::string>& LadderTypes() {
   static const std::vector<std::string> kTypes = {"Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K"};

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -18,13 +19,29 @@ class LadderTest : public testing::Test {
   LadderModel Rung(const std::string& name, uint64_t divisor, double always, bool rung = true) {
     LadderModel model = {name, name + ".gguf", rung, {}, {}};
     model.memory = [divisor](const Workload&) -> Result<MemoryModel> { return FakeMemory(divisor); };
-    model.evaluator = [this, name, always]() -> Result<std::unique_ptr<PlanEvaluator>> {
+    model.evaluator = Losing(name, always);
+    return model;
+  }
+
+  // The same model with `bytes` for a key or a value: at 1x100 its two attention blocks hold 400 bytes for each.
+  LadderModel KvRung(const std::string& name, uint64_t bytes, double always) {
+    LadderModel model = {name, "model.gguf", true, {}, {}};
+    model.memory = [bytes](const Workload&) -> Result<MemoryModel> {
+      MemoryModel memory = FakeMemory();
+      memory.kv.key_bytes_per_cell = memory.kv.value_bytes_per_cell = bytes;
+      return memory;
+    };
+    model.evaluator = Losing(name, always);
+    return model;
+  }
+
+  std::function<Result<std::unique_ptr<PlanEvaluator>>()> Losing(const std::string& name, double always) {
+    return [this, name, always]() -> Result<std::unique_ptr<PlanEvaluator>> {
       ++evaluators_made_[name];
       const std::vector<double> losses = {0.2, 0.25, 0.4, 0.8};
       return std::unique_ptr<PlanEvaluator>(
           std::make_unique<FunctionEvaluator>(kFakeLayers, 2, Additive({losses, losses}, always)));
     };
-    return model;
   }
 
   Result<Ladder> Climb(LadderOptions options, const std::vector<std::string>& drops = {"a0,f0,f1"}) {
@@ -101,6 +118,72 @@ TEST_F(LadderTest, AModelThatIsNoRungIsMeasuredForItsPointsAlone) {
   EXPECT_FALSE(ladder->steps[0].plan);
   EXPECT_FALSE(ladder->steps[0].pruning_wins());
   EXPECT_EQ(ladder->plans_measured, 3);
+}
+
+TEST_F(LadderTest, KvRungsDifferInKvAloneAndADroppedAttentionBlockHoldsNone) {
+  LadderOptions options;
+  options.kind = LadderKind::kKv;
+  options.models = {KvRung("f16", 16, 0), KvRung("q8_0", 8, 0.1), KvRung("q4_0", 4, 0.9)};
+  options.notes = {"a word"};
+  const auto ladder = Climb(options, {"a0", "a1", "a0,f1"});
+  ASSERT_TRUE(ladder.ok()) << ladder.status().message();
+  EXPECT_EQ(ladder->kind, LadderKind::kKv);
+  EXPECT_EQ(ladder->notes, std::vector<std::string>{"a word"});
+  ASSERT_EQ(ladder->rungs.size(), 3u);
+  EXPECT_EQ(ladder->rungs[0].dense_peak_bytes, (std::vector<uint64_t>{19400}));
+  EXPECT_EQ(ladder->rungs[1].dense_peak_bytes, (std::vector<uint64_t>{16200}));
+  EXPECT_EQ(ladder->rungs[2].dense_peak_bytes, (std::vector<uint64_t>{14600}));
+  EXPECT_EQ(ladder->rungs[0].dense_kv_bytes, (std::vector<uint64_t>{6400}));
+  EXPECT_EQ(ladder->rungs[2].dense_kv_bytes, (std::vector<uint64_t>{1600}));
+  EXPECT_EQ(ladder->rungs[0].loss.value, 0);
+  ASSERT_EQ(ladder->steps.size(), 2u);
+  // 1000 bytes of weights and 3200 of KV go with a0.
+  EXPECT_EQ(ladder->steps[0].plan, Dropping("a0"));
+  EXPECT_EQ(ladder->steps[0].pruned_peak_bytes, 15200u);
+  EXPECT_NEAR(ladder->steps[0].ratio.value, 2, 1e-9);
+  EXPECT_EQ(ladder->steps[1].plan, Dropping("a0"));
+  EXPECT_EQ(ladder->steps[1].pruned_peak_bytes, 13600u);
+  EXPECT_TRUE(ladder->steps[1].pruning_wins());
+  EXPECT_EQ(
+      ladder->statements[0].text,
+      "1x100: pruning begins to win at 75 % of the dense bytes with KV f16: KV q8_0 pruned to the bytes of KV q4_0 "
+      "loses 0.3000 nats per token, KV q4_0 dense 0.9000");
+  options.models.back() = KvRung("q4_0", 4, 0.2);
+  const auto never = Climb(options, {"a0"});
+  ASSERT_TRUE(never.ok()) << never.status().message();
+  EXPECT_EQ(
+      never->statements[0].text,
+      "1x100: pruning never wins above the smallest rung, KV q4_0 (75 % of the dense bytes with KV f16); below it "
+      "there is no KV type");
+}
+
+TEST_F(LadderTest, ARungThatSavesNothingIsNoVictoryOfPruning) {
+  LadderOptions options;
+  options.kind = LadderKind::kKv;
+  options.models = {KvRung("f16", 16, 0), KvRung("q8_0", 16, 0.1), KvRung("q4_0", 4, 0.2)};
+  const auto ladder = Climb(options, {"", "a0"});
+  ASSERT_TRUE(ladder.ok()) << ladder.status().message();
+  EXPECT_TRUE(ladder->steps[0].saves_nothing());
+  EXPECT_FALSE(ladder->steps[0].pruning_wins());
+  EXPECT_FALSE(ladder->steps[1].plan);  // 19400 less 4200 are more than 14600
+  EXPECT_FALSE(ladder->statements[0].step);
+}
+
+TEST_F(LadderTest, OneRungHasNothingToSay) {
+  LadderOptions options;
+  options.kind = LadderKind::kKv;
+  options.models = {KvRung("q4_0", 4, 0)};
+  const auto ladder = Climb(options);
+  ASSERT_TRUE(ladder.ok()) << ladder.status().message();
+  EXPECT_EQ(ladder->rungs.size(), 1u);
+  EXPECT_TRUE(ladder->steps.empty());
+  EXPECT_TRUE(ladder->statements.empty());
+}
+
+TEST_F(LadderTest, SmallLossesKeepTheirDigits) {
+  EXPECT_EQ(NatsText(0), "0.0000");
+  EXPECT_EQ(NatsText(0.0000123), "0.000012");
+  EXPECT_EQ(NatsText(0.00123), "0.0012");
 }
 
 TEST_F(LadderTest, AModelThatCannotBeMeasuredIsAnError) {

@@ -19,8 +19,7 @@
 namespace espalier {
 namespace {
 
-EngineOptions RunnerOptions(const PlanEvaluatorOptions& options, const Windows& windows) {
-  EngineOptions engine = options.engine;
+EngineOptions RunnerOptions(EngineOptions engine, const Windows& windows) {
   engine.n_ubatch = static_cast<int>(windows.window_tokens);
   engine.n_ctx = windows.window_tokens;
   engine.means = nullptr;  // the evaluator adds them itself
@@ -32,20 +31,78 @@ Status NotFinite(const Model& model, const Plan& plan, int64_t window) {
                              plan.ToText(), window));
 }
 
+// The rows of `hidden`, a window's stream after its last block, whose logits are scored.
+std::span<const float> ScoredRowsOf(const Windows& windows, int64_t n_embd, std::span<const float> hidden) {
+  return hidden.subspan(static_cast<size_t>((windows.first_target - 1) * n_embd),
+                        static_cast<size_t>(windows.targets_per_window() * n_embd));
+}
+
+int32_t TargetOf(const Windows& windows, int64_t window, int64_t row) {
+  return windows.at(window)[static_cast<size_t>(windows.first_target + row)];
+}
+
+// What losses are measured against: the predictions of a dense model, by window and scored token.
+struct DenseReference {
+  DenseReference(const Windows& windows, const Model& model)
+      : rows(windows.count() * windows.targets_per_window(), model.hparams().n_vocab) {}
+  DensePredictions rows;
+  double nll = 0;    // summed
+  double flops = 0;  // spent on it
+};
+
+// Keeps what `runner`'s model predicts in a window whose stream after its last block is `hidden`. Returns the loss of
+// that model: 0 from itself.
+Result<WindowLoss> KeepWindow(BlockRunner* runner, const Windows& windows, int64_t window,
+                              std::span<const float> hidden, DenseReference* kept) {
+  const int64_t n_targets = windows.targets_per_window();
+  kept->flops += runner->HeadFlops(n_targets);
+  bool finite = true;
+  WindowLoss loss;
+  ESPALIER_RETURN_IF_ERROR(runner->Head(
+      ScoredRowsOf(windows, runner->model().hparams().n_embd, hidden), [&](int64_t row, std::span<const float> logits) {
+        const int64_t index = window * n_targets + row;
+        finite = finite && kept->rows.Keep(index, logits);
+        loss.nll += finite ? kept->rows.Compare(index, logits, TargetOf(windows, window, row)).nll : 0;
+      }));
+  if (!finite) {
+    return NotFinite(runner->model(), Plan::Dense(runner->model().n_layer()), window);
+  }
+  kept->nll += loss.nll;
+  return loss;
+}
+
+// Keeps the predictions of a model that is not the evaluator's own.
+Status KeepForeign(BlockRunner* runner, const Windows& windows, DenseReference* kept,
+                   const std::function<void(int64_t, int64_t)>& progress) {
+  const Plan plan = Plan::Dense(runner->model().n_layer());
+  std::vector<float> hidden(static_cast<size_t>(windows.window_tokens * runner->model().hparams().n_embd));
+  for (int64_t window = 0; window < windows.count(); ++window) {
+    ESPALIER_RETURN_IF_ERROR(runner->Embed(windows.at(window), hidden));
+    ESPALIER_RETURN_IF_ERROR(RunPlan(runner, {plan, nullptr, 0, plan.n_block()}, hidden, &kept->flops));
+    ESPALIER_RETURN_IF_ERROR(KeepWindow(runner, windows, window, hidden, kept).status());
+    if (progress) {
+      progress(window + 1, windows.count());
+    }
+  }
+  return Status::Ok();
+}
+
 class PlanEvaluatorOnRunner final : public PlanEvaluator {
  public:
   PlanEvaluatorOnRunner(std::unique_ptr<BlockRunner> runner, const Windows& windows,
-                        const PlanEvaluatorOptions& options, ProfileStore* store)
+                        const PlanEvaluatorOptions& options, DenseReference dense, ProfileStore* store)
       : windows_(windows),
         options_(options),
         store_(store),
         own_archive_(DescribeSet(windows, options)),
         runner_(std::move(runner)),
-        dense_(windows.count() * windows.targets_per_window(), runner_->model().hparams().n_vocab),
+        dense_(std::move(dense)),
         dense_plan_(Plan::Dense(runner_->model().n_layer())),
         hidden_(static_cast<size_t>(windows.window_tokens) * static_cast<size_t>(runner_->model().hparams().n_embd)),
         normed_(ScoredRows().size()),
-        prefixes_(hidden_.size(), options.prefix_bytes, means() != nullptr) {}
+        prefixes_(hidden_.size(), options.prefix_bytes, means() != nullptr) {
+    work_.dense_flops = dense_.flops;
+  }
 
   const Model& model() const override { return runner_->model(); }
   const MeasurementSet& set() const override { return own_archive_.set(); }
@@ -55,7 +112,7 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
   }
   int64_t n_windows() const override { return windows_.count(); }
   int64_t tokens_scored() const override { return set().tokens_scored; }
-  double dense_nll() const override { return dense_nll_ / static_cast<double>(tokens_scored()); }
+  double dense_nll() const override { return dense_.nll / static_cast<double>(tokens_scored()); }
   const EvaluatorWork& work() const override { return work_; }
 
   Result<WindowLoss> MeasureWindow(const Plan& plan, int64_t window) override;
@@ -65,22 +122,15 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
 
   void StopWhen(const std::atomic<bool>* stop) override { stop_ = stop; }
 
-  // Computes the predictions that losses are measured against, with `reference` (may be the evaluator's own runner).
-  Status KeepDensePredictions(BlockRunner* reference, const std::function<void(int64_t, int64_t)>& progress);
-  BlockRunner* runner() { return runner_.get(); }
+  // Measures losses against its own model, dense.
+  Status KeepOwn(const std::function<void(int64_t, int64_t)>& progress);
 
  private:
   const BlockMeans* means() const { return options_.ablation == Ablation::kMean ? options_.means.get() : nullptr; }
   int64_t n_targets() const { return windows_.targets_per_window(); }
   // The rows of hidden_ whose logits are scored.
-  std::span<const float> ScoredRows() const {
-    const auto n_embd = static_cast<size_t>(model().hparams().n_embd);
-    return std::span(hidden_).subspan(static_cast<size_t>(windows_.first_target - 1) * n_embd,
-                                      static_cast<size_t>(n_targets()) * n_embd);
-  }
-  int32_t target(int64_t window, int64_t row) const {
-    return windows_.at(window)[static_cast<size_t>(windows_.first_target + row)];
-  }
+  std::span<const float> ScoredRows() const { return ScoredRowsOf(windows_, model().hparams().n_embd, hidden_); }
+  int32_t target(int64_t window, int64_t row) const { return TargetOf(windows_, window, row); }
   // The stream of `plan` after its last block, in hidden_.
   Status RunWindow(const Plan& plan, int64_t window, double* flops);
   Result<WindowLoss> Compute(const Plan& plan, int64_t window);
@@ -96,9 +146,8 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
   ProfileStore* store_;
   Archive own_archive_;  // where there is no store
   std::unique_ptr<BlockRunner> runner_;
-  DensePredictions dense_;
+  DenseReference dense_;
   Plan dense_plan_;
-  double dense_nll_ = 0;  // summed
   std::vector<float> hidden_;
   std::vector<float> normed_;  // of ScoredRows()
   PrefixCache prefixes_;
@@ -109,52 +158,19 @@ class PlanEvaluatorOnRunner final : public PlanEvaluator {
   const std::atomic<bool>* stop_ = nullptr;
 };
 
-Status PlanEvaluatorOnRunner::KeepDensePredictions(BlockRunner* reference,
-                                                   const std::function<void(int64_t, int64_t)>& progress) {
-  const bool own = reference == runner_.get();
-  std::vector<float> foreign;  // the reference may be of another width
-  if (!own) {
-    foreign.resize(static_cast<size_t>(windows_.window_tokens) *
-                   static_cast<size_t>(reference->model().hparams().n_embd));
-  }
-  const std::span<float> hidden = own ? std::span(hidden_) : std::span(foreign);
-  const auto n_embd = static_cast<size_t>(reference->model().hparams().n_embd);
-  const Plan plan = Plan::Dense(reference->model().n_layer());
-  Status status;
-  for (int64_t window = 0; window < n_windows() && status.ok(); ++window) {
-    if (own) {
-      status = RunWindow(dense_plan_, window, &work_.dense_flops);
-    } else {
-      status = reference->Embed(windows_.at(window), hidden);
-      if (status.ok()) {
-        status = RunPlan(reference, {plan, nullptr, 0, plan.n_block()}, hidden, &work_.dense_flops);
-      }
-    }
-    if (!status.ok()) {
-      break;
-    }
-    bool finite = true;
-    const auto rows = std::span<const float>(hidden).subspan(static_cast<size_t>(windows_.first_target - 1) * n_embd,
-                                                             static_cast<size_t>(n_targets()) * n_embd);
-    work_.dense_flops += reference->HeadFlops(n_targets());
-    WindowLoss loss;
-    status = reference->Head(rows, [&](int64_t row, std::span<const float> logits) {
-      const int64_t index = window * n_targets() + row;
-      finite = finite && dense_.Keep(index, logits);
-      loss.nll += finite ? dense_.Compare(index, logits, target(window, row)).nll : 0;
-    });
-    if (status.ok() && !finite) {
-      status = NotFinite(reference->model(), plan, window);
-    }
-    dense_nll_ += loss.nll;
-    if (status.ok() && own && archive().LossOf(dense_plan_) == std::nullopt) {
-      status = Remember(dense_plan_, window, loss);  // exactly 0 from itself
+Status PlanEvaluatorOnRunner::KeepOwn(const std::function<void(int64_t, int64_t)>& progress) {
+  for (int64_t window = 0; window < n_windows(); ++window) {
+    ESPALIER_RETURN_IF_ERROR(RunWindow(dense_plan_, window, &dense_.flops));
+    ESPALIER_ASSIGN_OR_RETURN(const WindowLoss loss, KeepWindow(runner_.get(), windows_, window, hidden_, &dense_));
+    if (archive().LossOf(dense_plan_) == std::nullopt) {
+      ESPALIER_RETURN_IF_ERROR(Remember(dense_plan_, window, loss));  // exactly 0 from itself
     }
     if (progress) {
       progress(window + 1, n_windows());
     }
   }
-  return status;
+  work_.dense_flops = dense_.flops;
+  return Status::Ok();
 }
 
 Status PlanEvaluatorOnRunner::RunWindow(const Plan& plan, int64_t window, double* flops) {
@@ -177,7 +193,7 @@ Result<WindowLoss> PlanEvaluatorOnRunner::Compute(const Plan& plan, int64_t wind
   ESPALIER_RETURN_IF_ERROR(RunWindow(plan, window, &work_.flops));
   WindowLoss loss;
   ESPALIER_RETURN_IF_ERROR(runner_->Head(ScoredRows(), [&](int64_t row, std::span<const float> logits) {
-    const WindowLoss of_row = dense_.Compare(window * n_targets() + row, logits, target(window, row));
+    const WindowLoss of_row = dense_.rows.Compare(window * n_targets() + row, logits, target(window, row));
     loss.kl += of_row.kl;
     loss.nll += of_row.nll;
   }));
@@ -214,7 +230,7 @@ Status PlanEvaluatorOnRunner::PrepareBound() {
   if (head == nullptr) {
     return Status::Ok();
   }
-  auto bound = std::make_unique<KlBound>(dense_, head, runner_->options().n_threads);
+  auto bound = std::make_unique<KlBound>(dense_.rows, head, runner_->options().n_threads);
   work_.flops += static_cast<double>(n_windows()) * runner_->HeadFlops(n_targets());
   // The head's kernel may round otherwise than single dot products do. How far they are apart is measured on a window,
   // and allowed for several times over: a logit off by e moves a row's KL by 2 e at most.
@@ -224,7 +240,7 @@ Status PlanEvaluatorOnRunner::PrepareBound() {
   double error = 0;
   ESPALIER_RETURN_IF_ERROR(runner_->Head(ScoredRows(), [&](int64_t row, std::span<const float> logits) {
     const auto normed = std::span(normed_).subspan(static_cast<size_t>(row) * n_embd, n_embd);
-    error = std::max(error, bound->ErrorAgainst(row, normed, logits, dense_));
+    error = std::max(error, bound->ErrorAgainst(row, normed, logits, dense_.rows));
   }));
   work_.flops += runner_->HeadFlops(n_targets());
   constexpr double kAllowance = 4;
@@ -331,16 +347,22 @@ Result<std::unique_ptr<PlanEvaluator>> PlanEvaluator::Create(std::shared_ptr<con
     return InvalidArgument(fmt::format("mean ablation of {}: its blocks' means have not been measured", model->path()));
   }
   ESPALIER_CHECK(options.reference == nullptr || store == nullptr);
-  const EngineOptions engine = RunnerOptions(options, windows);
-  std::unique_ptr<BlockRunner> reference;
+  ESPALIER_CHECK(options.reference != nullptr || !options.reference_engine);
+  DenseReference dense(windows, *model);
   if (options.reference != nullptr) {
     ESPALIER_RETURN_IF_ERROR(CheckReference(*model, *options.reference));
-    ESPALIER_ASSIGN_OR_RETURN(reference, BlockRunner::Create(options.reference, engine, options.max_resident_blocks));
+    const EngineOptions engine = RunnerOptions(options.reference_engine.value_or(options.engine), windows);
+    ESPALIER_ASSIGN_OR_RETURN(const auto reference,
+                              BlockRunner::Create(options.reference, engine, options.max_resident_blocks));
+    ESPALIER_RETURN_IF_ERROR(KeepForeign(reference.get(), windows, &dense, progress));
   }
-  ESPALIER_ASSIGN_OR_RETURN(auto runner, BlockRunner::Create(std::move(model), engine, options.max_resident_blocks));
-  auto evaluator = std::make_unique<PlanEvaluatorOnRunner>(std::move(runner), windows, options, store);
-  ESPALIER_RETURN_IF_ERROR(
-      evaluator->KeepDensePredictions(reference != nullptr ? reference.get() : evaluator->runner(), progress));
+  ESPALIER_ASSIGN_OR_RETURN(auto runner, BlockRunner::Create(std::move(model), RunnerOptions(options.engine, windows),
+                                                             options.max_resident_blocks));
+  auto evaluator =
+      std::make_unique<PlanEvaluatorOnRunner>(std::move(runner), windows, options, std::move(dense), store);
+  if (options.reference == nullptr) {
+    ESPALIER_RETURN_IF_ERROR(evaluator->KeepOwn(progress));
+  }
   return std::unique_ptr<PlanEvaluator>(std::move(evaluator));
 }
 

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/status.h"
 #include "eval/windows.h"
@@ -37,6 +38,9 @@ struct PlanEvaluatorOptions {
   // The model whose dense predictions loss is measured against; nullptr: the model itself. Another one (the f16 source
   // of a quantised model) must have the same vocabulary. Such measurements are not for the profile: pass no store.
   std::shared_ptr<const Model> reference;
+  // What `reference` predicts with, where that is not `engine`: the model itself with other KV types can then be the
+  // reference. n_ctx, n_ubatch and means as with `engine`; empty: `engine`. REQUIRES: empty without `reference`.
+  std::optional<EngineOptions> reference_engine;
   int max_resident_blocks = 0;                // runtime/block_runner.h
   uint64_t prefix_bytes = uint64_t{2} << 30;  // at most for the activations kept
 };
@@ -56,7 +60,8 @@ struct EvaluatorWork {
 class PlanEvaluator {
  public:
   // Computes the dense predictions of all windows (`progress` after each). `store` may be nullptr: results then live
-  // as long as the evaluator. `store` must outlive it.
+  // as long as the evaluator. `store` must outlive it. A reference is let go before the model is loaded: one of them is
+  // in memory at a time.
   static Result<std::unique_ptr<PlanEvaluator>> Create(std::shared_ptr<const Model> model, const Windows& windows,
                                                        const PlanEvaluatorOptions& options, ProfileStore* store,
                                                        const std::function<void(int64_t, int64_t)>& progress = {});
