@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "support/cli.h"
 #include "support/paths.h"
 
@@ -301,6 +302,41 @@ TEST_F(CliTest, AWrongCommandLineHasAnExitCodeOfItsOwn) {
   ExpectRefusal({"run", kTwin, "-p", "x", "-ctk", "q3"}, 1, {"q3", "q8_0"});
   ExpectRefusal({"run", kTwin, "-p", "x", "--memory-budget", "lots"}, 1, {"lots"});
   ExpectRefusal({"run", kTwin, "-p", "x", "--memory-budget", "auto"}, 1, {"auto"});
+  ExpectRefusal({"run", "", "-p", "x"}, 1, {"MODEL", "reference"});
+  ExpectRefusal({"run", "-hf", "user/model"}, 2, {"hf-repo"});
+  const Outcome nothing = Espalier({});
+  EXPECT_EQ(nothing.code, 2);
+  for (const char* command : {"run", "compress", "export", "serve", "generate-trace"}) {
+    EXPECT_NE(nothing.err.find(command), std::string::npos) << nothing.err;
+  }
+}
+
+TEST_F(CliTest, NumbersOfFlagsAreFiniteAndInTheirRange) {
+  for (const char* number : {"nan", "inf", "-1e999", "x"}) {
+    ExpectRefusal({"run", kTwin, "-p", "x", "--temp", number}, 2, {"--temp", "-1 to 1000", number});
+    ExpectRefusal({"run", kTwin, "-p", "x", "--pace", number}, 2, {"--pace", "at least 0", number});
+    ExpectRefusal({"run", kTwin, "-p", "x", "--max-loss", number}, 2, {"--max-loss", "at least 0", number});
+    ExpectRefusal({"rank", kTwin, "--text", kText, "--minutes", number}, 2, {"--minutes", number});
+    ExpectRefusal({"generate-trace", "-o", Path("t"), "--rate", number}, 2, {"--rate", number});
+    ExpectRefusal({"compress", kTwin, "--size-ratio", number}, 2, {"--size-ratio", number});
+    ExpectRefusal({"replay", Path("t"), "--speed", number}, 2, {"--speed", "0.001 to 1000000", number});
+  }
+  ExpectRefusal({"run", kTwin, "-p", "x", "--repeat-penalty", "0"}, 2, {"--repeat-penalty"});
+  ExpectRefusal({"run", kTwin, "-p", "x", "--gpu-layers", "-1"}, 2, {"--gpu-layers", "at least 0"});
+}
+
+TEST_F(CliTest, AGrammarThatIsNoneIsRefusedBeforeTheModelIsRead) {
+  ASSERT_TRUE(WriteWholeFile(Path("deep.gbnf"), "root ::= " + std::string(20000, '(')).ok());
+  ExpectRefusal({"run", "no-such-model", "-p", "x", "--grammar-file", Path("deep.gbnf")}, 1, {"deep.gbnf", "nested"});
+}
+
+TEST_F(CliTest, PenaltiesMayLookAtTheWholeContext) {
+  auto flags = kRunTwin;
+  flags.insert(flags.end(), {"--repeat-last-n", "-1", "--repeat-penalty", "1.2"});
+  const Outcome whole = Espalier(flags);
+  EXPECT_EQ(whole.code, 0) << whole.err;
+  flags[flags.size() - 3] = "4096";
+  EXPECT_EQ(Espalier(flags).out, whole.out) << "more than there is";
 }
 
 // Runs in a pseudo-terminal of 80x24 and returns what it wrote there.

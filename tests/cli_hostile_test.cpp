@@ -1,6 +1,7 @@
 // What the program does with files that are broken or meant to break it: one line that names the file, on stderr, an
 // exit code that is not 0, and nothing on stdout. Never a signal.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -135,8 +136,10 @@ TEST_F(Hostile, FilesThatAreNoModel) {
 
 TEST_F(Hostile, PathsThatAreNoFile) {
   ExpectOneLine("inspect '" + Path("missing.gguf") + "'", {"missing.gguf"});
-  ExpectOneLine("inspect '" + folder_.string() + "'", {folder_.string(), "regular file"});
-  ExpectOneLine("inspect /dev/zero", {"/dev/zero", "regular file"});
+  ExpectOneLine("inspect '" + folder_.string() + "'", {folder_.string(), "regular file, found a folder"});
+  ExpectOneLine("inspect /dev/zero", {"/dev/zero", "regular file, found a device"});
+  ASSERT_EQ(::mkfifo(Path("pipe").c_str(), 0600), 0);
+  ExpectOneLine("inspect '" + Path("pipe") + "'", {"pipe", "regular file, found a pipe"});  // nobody writes into it
 }
 
 TEST_F(Hostile, WhatCannotBeWrittenLeavesTheOldFile) {
@@ -151,6 +154,28 @@ TEST_F(Hostile, WhatCannotBeWrittenLeavesTheOldFile) {
     files += entry.path().filename().string().find("gguf") != std::string::npos ? 1 : 0;
   }
   EXPECT_EQ(files, 1);
+}
+
+// {fmt} throws where it cannot print; the program was aborted by a log without room.
+TEST_F(Hostile, FullStreamsAreNoReasonToCrash) {
+  const auto exit_code = [&](const std::string& arguments) {
+    const std::string command = "'" + ProgramPath() + "' " + arguments + " < /dev/null";
+    const int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  };
+  const std::string error = "2> '" + Path("stderr") + "'";
+  for (const char* arguments : {"inspect reference", "inspect reference --json", "memory reference --json",
+                                "run reference -p x -n 2", "run reference -p x -n 2 --json"}) {
+    for (const char* full : {"> /dev/full ", ">&- "}) {
+      EXPECT_EQ(exit_code(std::string(arguments) + " " + full + error), 1) << arguments << full;
+      const std::string told = *ReadWholeFile(Path("stderr"), 1 << 20);
+      EXPECT_NE(told.find("espalier: standard output: cannot write\n"), std::string::npos) << told;
+    }
+  }
+  EXPECT_EQ(exit_code("run reference -p x -n 2 > '" + Path("stdout") + "' 2> /dev/full"), 0);
+  EXPECT_NE(ReadWholeFile(Path("stdout"), 1 << 20)->size(), 0u);
+  EXPECT_EQ(exit_code("inspect '" + Path("missing.gguf") + "' 2> /dev/full"), 1);
+  EXPECT_EQ(exit_code("inspect '" + Path("missing.gguf") + "' 2>&-"), 1);
 }
 
 }  // namespace

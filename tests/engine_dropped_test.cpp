@@ -1,5 +1,5 @@
-// Every architecture, at every type, under every plan of a small model: against libllama on the file whose dropped blocks
-// have a zero last matrix (they add nothing to the residual stream there), bit for bit.
+// Every architecture, at every type, under every plan of a small model: against libllama on the file whose dropped
+// blocks have a zero last matrix (they add nothing to the residual stream there), bit for bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>

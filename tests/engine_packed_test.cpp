@@ -101,8 +101,8 @@ TEST(PackedAttentionInABatch, LeavesTheOthersAlone) {
   }
   batch.push_back({tokens[20], 2, true});
   std::vector<std::vector<float>> rows;
-  const Status status = engine->Decode(
-      batch, [&](int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); });
+  const Status status =
+      engine->Decode(batch, [&](int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); });
   ASSERT_TRUE(status.ok()) << status.message();
   ASSERT_EQ(rows.size(), 34U);
   EXPECT_LT(RelativeDifference(others_alone, rows.front()), 5e-2);

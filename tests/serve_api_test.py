@@ -145,10 +145,31 @@ class OpenAiCompletions(harness.ServeTest):
             client.completions.create(model="gpt-4", prompt="a")
         with self.assertRaises(openai.BadRequestError):
             self.complete(tokens=-3)
-        with self.assertRaises(openai.APIStatusError) as raised:  # no chat template in this model
-            client.chat.completions.create(model=harness.MODEL_NAME, messages=[{"role": "user", "content": "Hi"}])
+        with self.assertRaises(openai.APIStatusError) as raised:
+            self.complete(extra_body={"lora": [{"id": 0, "scale": 1.0}]})
         self.assertEqual(raised.exception.status_code, 501)
-        self.assertIn("chat template", str(raised.exception))
+        self.assertIn("lora", str(raised.exception))
+
+    def test_chats_without_a_template_as_chatml(self):
+        messages = [{"role": "user", "content": "Hi"}]
+        answer = self.server.post("/apply-template", {"messages": messages})
+        self.assertEqual(answer.json["prompt"], "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+        client_of(self.server).chat.completions.create(model=harness.MODEL_NAME, messages=messages, max_tokens=1)
+        self.assertIn("no chat template", self.server.log_text())
+
+    def test_echoes_the_prompt_as_it_was_given(self):
+        for prompt in (PROMPT, "  spaces ", "naïve 🌍\n"):
+            for more in ({}, {"logprobs": 1}):
+                with self.subTest(prompt=prompt, more=more):
+                    answer = self.text(prompt=prompt, tokens=4, **more)
+                    echoed = self.complete(prompt=prompt, tokens=4, echo=True, **more).choices[0]
+                    self.assertEqual(echoed.text, prompt + answer)
+                    streamed = self.complete(prompt=prompt, tokens=4, echo=True, stream=True, **more)
+                    self.assertEqual("".join(chunk.choices[0].text for chunk in streamed), prompt + answer)
+                    if more:
+                        offsets = echoed.logprobs.text_offset
+                        self.assertEqual(offsets, sorted(offsets))
+                        self.assertEqual(offsets[-4], len(prompt), "the first token of the answer")
 
 
 class OpenAiChat(harness.ServeTest):

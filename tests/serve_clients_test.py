@@ -7,14 +7,10 @@ import json
 import random
 import signal
 import socket
-import tempfile
-import threading
-import urllib.error
-import urllib.request
 
 from support import serve_harness as harness
-from support.serve_clients import (SOCKET_SECONDS, WAIT_SECONDS, Generation, Stream, http_request, long_request,
-                                   read_answer, wait_for)
+from support.serve_clients import (WAIT_SECONDS, Generation, Stream, http_request, long_request, read_answer,
+                                   wait_for)
 
 MIB = 1024 * 1024
 
@@ -162,6 +158,13 @@ class Crowds(harness.ServeTest):
         for connection in connections:
             connection.close()
 
+    def test_only_those_who_have_to_wait_count_for_the_queue(self):
+        server = self.start("-np", 2, "--max-queue", 0)
+        for _ in range(3):
+            self.assertEqual(server.post("/v1/completions", long_request(n=2, tokens=4)).status, 200)
+            server.wait_until_idle()
+        self.assertEqual(server.post("/v1/completions", long_request(n=3)).status, 429)
+
     def test_too_many_connections_are_refused(self):
         server = self.start("--max-connections", 4)
         held = [server.connect() for _ in range(4)]
@@ -173,12 +176,8 @@ class Crowds(harness.ServeTest):
 
 
 class Ending(harness.ServeTest):
-    def refuses_connections(self, server):
-        try:
-            socket.create_connection(("127.0.0.1", server.port), SOCKET_SECONDS).close()
-            return False
-        except ConnectionRefusedError:
-            return True
+    def drains(self, server):
+        return server.get("/readyz").status == 503
 
     def test_open_streams_are_completed_and_new_requests_are_not_taken(self):
         server = self.start("-np", 4)
@@ -188,11 +187,21 @@ class Ending(harness.ServeTest):
         late.sendall(http_request("POST", "/v1/completions", length=len(body)))  # its body has not come yet
         wait_for(lambda: len(server.state()["requests"]) == 8, "all streams to be in flight")
         server.signal()
-        self.assertEqual(read_answer(late).status, 503)
+        wait_for(lambda: self.drains(server), "it to be ending")
+        late.sendall(body)
+        for answer in (read_answer(late), server.post("/completion", long_request())):
+            self.assertEqual((answer.status, answer.error["type"]), (503, "unavailable_error"))
+            self.assertGreaterEqual(int(answer.headers["Retry-After"]), 1)
+        self.assertEqual(server.get("/health").status, 503)
+        for path in ("/livez", "/metrics", "/v1/models", "/v1/espalier/state"):
+            self.assertEqual(server.get(path).status, 200, path)
+        half = server.connect()
+        half.sendall(http_request("POST", "/v1/completions", length=len(body)))  # its body never comes
         late.close()
-        wait_for(lambda: self.refuses_connections(server), "new connections to be refused")
         for stream in streams:
             self.assert_complete(stream)
+        self.assertIn(read_answer(half).status, (0, 503))
+        half.close()
         self.assertEqual(server.wait(), 0)
 
     def test_without_time_open_streams_end_with_an_error(self):
@@ -222,10 +231,17 @@ class Ending(harness.ServeTest):
             connection = server.send_completion(long_request(n=128))
             wait_for(lambda: server.state()["running"] > 0, "it to run")
             server.signal(first)
-            wait_for(lambda: self.refuses_connections(server), "it to be ending")
+            wait_for(lambda: self.drains(server), "it to be ending")
             server.signal(second)
             self.assertEqual(server.wait(), -second)
             connection.close()
+
+    def test_any_time_for_the_end_may_be_given(self):
+        server = self.start("-np", 1, "--shutdown-timeout", "1e10")
+        stream = Generation(server, long_request())
+        stream.began.wait(WAIT_SECONDS)
+        self.assertEqual(server.stop(), 0)
+        self.assert_complete(stream)
 
     def test_ends_with_followers_of_events_and_idle_connections(self):
         server = self.start()
@@ -234,77 +250,6 @@ class Ending(harness.ServeTest):
         self.assertEqual(server.stop(), 0)
         idle.close()
         events.close()
-
-
-class Beginning(harness.ServeTest):
-    def assert_fails(self, code, arguments, *words, env=None):
-        with self.subTest(arguments=arguments):
-            run = harness.run_espalier("serve", *arguments, env=env)
-            self.assertEqual(run.returncode, code, run.stderr)
-            self.assertEqual(len(run.stderr.splitlines()), 1, run.stderr)
-            for word in words:
-                self.assertIn(str(word), run.stderr)
-
-    def test_a_port_that_is_taken(self):
-        server = self.start()
-        self.assert_fails(1, ["reference", "--port", server.port], "127.0.0.1", server.port)
-        self.assertEqual(server.get("/health").status, 200)
-
-    def test_wrong_flags(self):
-        for arguments in (["--port", "70000"], ["--port", "http"], ["-np", "0"], ["--max-queue", "-1"], ["--nonsense"],
-                          ["--timeout", "0"], ["--shutdown-timeout", "-1"], ["--threads-http", "0"],
-                          ["--max-connections", "0"], ["reference", "twin"]):
-            word = {"-np": "parallel", "reference": "twin"}.get(arguments[0], arguments[0])
-            self.assert_fails(2, arguments, word)
-        for arguments in (["--memory-budget", "200%"], ["--memory-budget", "0"], ["--memory-budget", "some"],
-                          ["--host", "256.1.1.1"], ["-c", "25000", "-np", "1"], ["--policy", "nonsense"],
-                          ["--api-key-file", "/no/such/file"], ["--event-log", "/no/such/folder/log"]):
-            self.assert_fails(1, ["--port", "0", *arguments], arguments[1])
-        self.assert_fails(1, ["/no/such/model.gguf", "--port", "0"], "/no/such/model.gguf")
-        self.assert_fails(2, [], "port", env={"ESPALIER_PORT": "none"})
-        with tempfile.NamedTemporaryFile() as empty:
-            self.assert_fails(1, ["--port", "0", "--api-key-file", empty.name], empty.name)
-
-    def test_options_from_the_environment(self):
-        server = self.start(env={"ESPALIER_CTX_SIZE": "300", "ESPALIER_PARALLEL": "3"})
-        props = server.get("/props").json
-        self.assertEqual((props["total_slots"], props["default_generation_settings"]["n_ctx"]), (3, 100))
-
-    def test_options_from_a_file(self):
-        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-            file.write('alias = "from-file"\nparallel = 3\n')
-            file.flush()
-            server = self.start("--config", file.name, "-np", 2)
-        props = server.get("/props").json
-        self.assertEqual((props["model_alias"], props["total_slots"]), ("from-file", 2), "the command line counts more")
-
-    def test_a_file_of_options_that_is_not_there(self):
-        self.assert_fails(2, ["--port", "0", "--config", "/no/such/file"], "/no/such/file")
-
-    def test_says_that_it_is_loading_until_it_is_ready(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        statuses = []
-
-        def ask():
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=SOCKET_SECONDS) as answer:
-                    statuses.append(answer.status)
-            except urllib.error.HTTPError as error:
-                statuses.append(error.code)
-                error.close()
-            except OSError:
-                pass  # it does not listen yet
-            return statuses[-1:] == [200]
-
-        asker = threading.Thread(target=lambda: wait_for(ask, "the server to be ready"), daemon=True)
-        asker.start()
-        server = self.start("--port", port, "--no-metrics")
-        asker.join(WAIT_SECONDS)
-        self.assertEqual(statuses[-1], 200)
-        self.assertLessEqual(set(statuses[:-1]), {503})
-        self.assertEqual(server.get("/metrics").status, 404)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,24 @@ class Native(harness.ServeTest):
         as_vllm = self.server.post("/tokenize", {"prompt": "Hello"}).json
         self.assertEqual((as_vllm["tokens"], as_vllm["count"], as_vllm["max_model_len"]), (special, len(special), 512))
 
+    def test_tells_the_prompt_as_it_was_given(self):
+        for prompt in (PROMPT, " a space", "naïve 🌍"):
+            self.assertEqual(self.complete(prompt)["prompt"], prompt)
+
+    def test_takes_no_longer_than_it_may(self):
+        lines = {"grammar": 'root ::= ("a\\n")+', "n_predict": 400}
+        answer = self.complete(t_max_predict_ms=1, **lines)
+        self.assertEqual((answer["stop_type"], answer["truncated"]), ("limit", False))
+        self.assertLess(answer["tokens_predicted"], 400)
+        self.assertGreater(answer["tokens_predicted"], 0)
+        one_line = {"grammar": 'root ::= "a"+', "n_predict": 40, "t_max_predict_ms": 1}
+        self.assertEqual(self.complete(**one_line)["tokens_predicted"], 40, "not in the middle of a line")
+
+    def test_takes_samplers_settings_of_llama_cpp(self):
+        settings = self.complete(min_keep=3, repeat_last_n=-1, dry_sequence_breakers=["|"], n_keep=-1,
+                                 samplers="edskypmxt")["generation_settings"]
+        self.assertEqual((settings["min_keep"], settings["dry_sequence_breakers"]), (3, ["|"]))
+
     def test_tells_about_itself(self):
         props = self.server.get("/props").json
         self.assertEqual((props["total_slots"], props["default_generation_settings"]["n_ctx"]), (4, 512))
@@ -174,10 +192,44 @@ class Errors(harness.ServeTest):
                 "stream": (1, "yes"), "echo": ("no",), "stream_options": (7,), "repeat_penalty": (0, 1e300),
                 "logit_bias": (7, {"9999": 1}, {"5": "x"}, {"5": 1e300}, [[5]], {"-1": 1}, [[2**40, 1]]),
                 "response_format": (7, {}, {"type": "xml"}, {"type": "json_schema"}), "grammar": (7, "root ::= ("),
-                "json_schema": ({"type": "no such type"},), "suffix": ("x",), "model": (7,)}.items():
+                "json_schema": ({"type": "no such type"},), "samplers": (["top_k"],), "n_keep": ("all",),
+                "t_max_predict_ms": ("x",), "min_keep": (-1,), "dry_sequence_breakers": ([], "x", [7]), "suffix": ("x",), "model": (7,)}.items():
             for value in values:
                 with self.subTest(name=name, value=value):
                     self.assert_refused(self.server.post("/v1/completions", {"prompt": "a", name: value}), 400)
+
+    def test_refuses_grammars_that_libllama_must_not_see(self):
+        """It would overflow its stack, run for ever, or print them."""
+        logged = len(self.server.log)
+        chain = "".join(f"r{i} ::= r{i + 1} | r{i + 1}\n" for i in range(60))
+        for grammar, word in (("root ::= " + "(" * 20000 + '"a"' + ")" * 20000, "nested"),
+                              ("root ::= " + "(" * 20000, "nested"), ("root ::= missing", "missing"),
+                              ("other ::= \"a\"", "root"), ('root ::= root "a"', "left recursion"),
+                              ('root ::= "a"{5,2}', "repetitions"), ("root ::= \x1b[31m\nfake log line", "byte"),
+                              (f"root ::= r0\n{chain}r60 ::= \"x\"", "ways"),
+                              ('root ::= "' + "x" * 1000 + '"{1999}', "at most"), ('root ::= "\\q"', "escape")):
+            answer = self.server.post("/v1/completions", {"prompt": "a", "grammar": grammar})
+            self.assert_refused(answer, 400, "'grammar'", word)
+            self.assertEqual(answer.error["param"], "grammar")
+        many = {"type": "object", "properties": {f"p{i}": {"type": "string", "maxLength": 999} for i in range(9)}}
+        answer = self.server.post("/v1/completions", {"prompt": "a", "json_schema": many})
+        self.assert_refused(answer, 400, "rules")
+        self.assertEqual(answer.error["param"], "json_schema")
+        self.assertEqual(self.server.log[logged:], [])
+
+    def test_refuses_zero_bytes_in_messages(self):
+        body = {"messages": [{"role": "user", "content": "before\0after"}]}
+        for path in ("/v1/chat/completions", "/apply-template"):
+            answer = self.server.post(path, body)
+            self.assert_refused(answer, 400, "U+0000")
+            self.assertEqual(answer.error["param"], "messages[0].content")
+
+    def test_lets_browsers_read_what_is_no_request(self):
+        connection = self.server.connect()
+        connection.sendall(b"GET / HTTP/9.9\r\n\r\n")
+        answer = read_answer(connection)
+        self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
+        connection.close()
 
     def test_refuses_wrong_messages(self):
         for messages in (None, [], 7, [7], [{}], [{"role": "user"}], [{"role": "king", "content": "a"}],

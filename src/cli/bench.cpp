@@ -12,6 +12,7 @@
 #include "cli/bench_residency.h"
 #include "cli/command.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/placement.h"
 #include "cli/progress.h"
@@ -38,16 +39,16 @@ struct BenchOptions {
 void BindBench(CLI::App& app, BenchOptions& o) {
   AddModelOption(app, o.model);
   app.add_option("-p,--n-prompt", o.n_prompt, "Tokens of the prefill; 0: none")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->check(InRange(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
   app.add_option("-n,--n-gen", o.n_generate, "Tokens to decode one by one; 0: none")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->check(InRange(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
   app.add_option("-d,--n-depth", o.depth, "Tokens in the context before the decoded ones")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->check(InRange(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
   app.add_option("-r,--repetitions", o.repetitions, "Repetitions; the median counts")
-      ->check(CLI::Range(1, 1000))
+      ->check(InRange(1, 1000))
       ->capture_default_str();
   app.add_flag("--vs-libllama", o.versus_libllama, "Alternate with libllama in this process, and print the ratios");
   app.add_option("--bandwidth-buffer", o.bandwidth_buffer,

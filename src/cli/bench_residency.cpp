@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/process_memory.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "control/measure.h"
 
@@ -27,7 +28,7 @@ struct ResidencyOptions {
 void BindResidency(CLI::App& app, ResidencyOptions& o) {
   AddModelOption(app, o.model);
   app.add_option("--cycles", o.cycles, "Times that everything is released and restored")
-      ->check(CLI::Range(1, 10000))
+      ->check(InRange(1, 10000))
       ->capture_default_str();
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);

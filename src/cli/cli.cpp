@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +13,7 @@
 
 #include "base/process_memory.h"
 #include "cli/command.h"
+#include "cli/standard_streams.h"
 #include "model/quote.h"
 
 namespace espalier {
@@ -29,12 +31,16 @@ constexpr const char* kAbout =
     "  espalier memory model.gguf --workload 8x4096 --memory-budget 6GiB --json\n";
 
 // Flags of more than one letter behind a single dash, as llama.cpp has them; CLI11 knows one-letter flags only.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kLongFlags = {{{"-ub", "--ubatch-size"},
-                                                                                      {"-ctk", "--cache-type-k"},
-                                                                                      {"-ctv", "--cache-type-v"},
-                                                                                      {"-np", "--parallel"},
-                                                                                      {"-ngl", "--gpu-layers"},
-                                                                                      {"-fa", "--flash-attn"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kLongFlags = {{{"-ub", "--ubatch-size"},
+                                                                                       {"-ctk", "--cache-type-k"},
+                                                                                       {"-ctv", "--cache-type-v"},
+                                                                                       {"-np", "--parallel"},
+                                                                                       {"-ngl", "--gpu-layers"},
+                                                                                       {"-fa", "--flash-attn"},
+                                                                                       {"-cb", "--cont-batching"},
+                                                                                       {"-tb", "--threads-batch"},
+                                                                                       {"-hf", "--hf-repo"},
+                                                                                       {"-hfr", "--hf-repo"}}};
 
 std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments;
@@ -57,6 +63,7 @@ int Fail(int code, const std::string& message) {
 
 int RunEspalier(int argc, char** argv) {
   ReturnFreedMemoryToSystem();
+  KeepStreamsFromFailing();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error to tell, like a full disk
   CLI::App app(kAbout, "espalier");
   app.set_version_flag("--version", fmt::format("espalier {} (ggml {})", ESPALIER_VERSION, ESPALIER_GGML_VERSION));
@@ -86,16 +93,17 @@ int RunEspalier(int argc, char** argv) {
   const auto command =
       std::find_if(commands.rbegin(), commands.rend(), [](const Command& c) { return c.app->parsed(); });
   if (command == commands.rend()) {
-    return Fail(
-        kExitUsage,
-        "no command: expected run, inspect, memory, eval, rank, compare, replay, bench or generate-model (--help tells "
-        "more)");
+    std::vector<std::string> names;
+    for (const CLI::App* one : app.get_subcommands(nullptr)) {
+      names.push_back(one->get_name());
+    }
+    return Fail(kExitUsage, fmt::format("no command: expected {} (--help tells more)", fmt::join(names, ", ")));
   }
   const Status status = command->run();
   if (!status.ok()) {
     return status.code() == ErrorCode::kAborted ? kExitInterrupted : Fail(kExitError, status.message());
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+  if (IsOutputLost()) {
     return Fail(kExitError, "standard output: cannot write");
   }
   return 0;

@@ -21,6 +21,7 @@
 #include "cli/exporting.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
 #include "cli/progress.h"
@@ -79,8 +80,7 @@ void BindCompress(CLI::App& app, CompressFlags& o) {
   app.add_option("--ablation", o.profile.ablation,
                  "What dropped blocks add: mean (their mean output, from the profile), zero; default: as the profile "
                  "says");
-  app.add_option("--seed", o.seed, "Which of the profile's StratNets; default: the first")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", o.seed, "Which of the profile's StratNets; default: the first")->check(AtLeast(0));
   app.add_flag("--network-alone", o.network_alone,
                "Take StratNet's answers as they are: do not hold them against their neighbours and what was measured");
   std::vector<std::string> methods = {kStratNetwork};
@@ -94,17 +94,21 @@ void BindCompress(CLI::App& app, CompressFlags& o) {
       ->capture_default_str();
   app.add_option("--requests", o.requests, "JSON Lines file, one request a line (docs/formats/requests.md)");
   app.add_option("--max-bytes", o.max_bytes, "One request: at most so many bytes, as 20000000 or 20MiB");
-  app.add_option("--size-ratio", o.size_ratio, "One request: at most this share of the dense model's bytes");
-  app.add_option("--max-loss", o.max_loss, "One request: the smallest plan of at most so many nats per token");
+  app.add_option("--size-ratio", o.size_ratio, "One request: at most this share of the dense model's bytes")
+      ->check(Finite());
+  app.add_option("--max-loss", o.max_loss, "One request: the smallest plan of at most so many nats per token")
+      ->check(Finite());
   app.add_option("--max-latency-ms", o.max_latency_ms,
-                 "One request: the best plan whose decode step takes at most so many milliseconds");
+                 "One request: the best plan whose decode step takes at most so many milliseconds")
+      ->check(Finite());
   app.add_option("--preference", o.preference, "One request: weights of size and loss, as 0.4,0.6")
       ->delimiter(',')
+      ->check(Finite())
       ->expected(2);
   app.add_option("--workload", o.workload,
                  "Of the one request, as 8x512: bytes are then the footprint at it, else those of the file");
   app.add_option("--confidence", o.confidence, "With which guessed losses and decode steps stay within a limit")
-      ->check(CLI::Range(0.5, 0.999))
+      ->check(InRange(0.5, 0.999))
       ->capture_default_str();
   app.add_option("-o,--output", o.output, "Write plans as GGUF: into this folder, as ID.gguf; for one request a file");
   app.add_flag("--verify", o.verify,
@@ -114,7 +118,7 @@ void BindCompress(CLI::App& app, CompressFlags& o) {
       ->required(false);
   app.add_option("--test-text", o.test_text, "Measure what all answers lose on this text too, which nobody chose by");
   app.add_option("--test-windows", o.test_windows, "Windows of --test-text; 0: all of it")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->check(InRange(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   AddEngineFlags(app, o.engine);
   AddJsonFlag(app, o.json);

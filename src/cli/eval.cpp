@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/eval_tasks.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/placement.h"
 #include "cli/progress.h"
@@ -44,7 +45,7 @@ void BindEval(CLI::App& app, EvalOptions& o) {
       ->description("Tokens of a window, or of a task's request; 0: 2048 (gptq), 512 (llama) or what the model has");
   auto* kl = app.add_flag("--kl", o.kl, "KL divergence of the plan from the dense model, beside perplexities");
   app.add_option("--switch-at", o.switch_at, "Change to the plan and back at this token of each window, in flight")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeast(1))
       ->excludes(kl);
   auto* tasks = AddTaskFlags(app, o.tasks);
   tasks->excludes(text)->excludes(kl)->excludes("--switch-at")->excludes("--windows")->excludes("--protocol");

@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "cli/number_check.h"
 #include "cli/task_file.h"
 #include "model/quote.h"
 
@@ -96,7 +97,7 @@ CLI::Option* AddTaskFlags(CLI::App& app, TaskFlags& flags) {
                     ->allow_extra_args(false)
                     ->group(kGroup);
   app.add_option("--limit", flags.limit, "Items of each task, the first ones; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str()
       ->needs(tasks)
       ->group(kGroup);

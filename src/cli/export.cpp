@@ -70,6 +70,7 @@ Status RunExport(const ExportFlags& o) {
                {"loss_nats", loss ? Json(*loss) : Json()},
                {"output", o.output},
                {"architecture", prepared.architecture()},
+               {"architecture_reason", prepared.architecture_reason()},
                {"layers", prepared.n_layer()},
                {"file_bytes", prepared.file_bytes()},
                {"source_file_bytes", source_bytes},
@@ -79,6 +80,7 @@ Status RunExport(const ExportFlags& o) {
   fmt::print("{}: {} of {} blocks, {} layers of architecture {}, {} ({:.1f} % of {})\n", Printable(o.output, 4096),
              plan.kept_attention() + plan.kept_ffn(), plan.n_block(), prepared.n_layer(), prepared.architecture(),
              FormatBytes(prepared.file_bytes()), 100 * ratio, FormatBytes(source_bytes));
+  fmt::print("architecture {}: {}\n", prepared.architecture(), prepared.architecture_reason());
   if (loss) {
     fmt::print("loss {:.4f} nats per token (measured), ablation {}\n", *loss, AblationName(use.ablation));
   }

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/trace_file.h"
 #include "model/quote.h"
@@ -59,16 +60,18 @@ void BindGenerateTrace(CLI::App& app, GenerateTraceFlags& o) {
       ->check(CLI::IsMember(NamesOf(kArrivalKinds, ArrivalKindName)));
   add("--budget", o.budget, "What memory does: none, constant, sawtooth, memory-hog, random-walk, trembling")
       ->check(CLI::IsMember(NamesOf(kBudgetKinds, BudgetKindName)));
-  add("--seconds", t.seconds, "Length of the trace");
-  add("--rate", t.rate, "Requests per second, on average");
+  add("--seconds", t.seconds, "Length of the trace")->check(Finite());
+  add("--rate", t.rate, "Requests per second, on average")->check(Finite());
   add("--arrival-period", t.arrival_period,
-      "Seconds of a day (diurnal), or of a burst and the quiet around it; 0: a quarter of the trace, or 20");
+      "Seconds of a day (diurnal), or of a burst and the quiet around it; 0: a quarter of the trace, or 20")
+      ->check(Finite());
   add("--prompt-tokens", o.prompt_tokens, "Shortest and longest prompt");
   add("--max-tokens", o.max_tokens, "Shortest and longest answer");
   add("--shared-prefix", t.shared_prefix_tokens, "Tokens that all prompts begin with; 0: none");
   add("--budget-range", o.budget_range, "Lowest and highest budget, in percent of what the dense model needs");
   add("--budget-period", t.budget_period,
-      "Seconds of a tooth, of a hog's coming and going, or of eight steps; 0: a quarter of the trace");
+      "Seconds of a tooth, of a hog's coming and going, or of eight steps; 0: a quarter of the trace")
+      ->check(Finite());
   add("--seed", t.seed, "The same options and seed give the same trace");
   add("--name", t.name, "Name of the trace; default: what is in it");
   AddJsonFlag(app, o.json);

@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "base/file.h"
+#include "cli/number_check.h"
 #include "cli/plan_file.h"
 #include "runtime/device.h"
+#include "text/gbnf.h"
 
 namespace espalier {
 namespace {
@@ -33,10 +35,16 @@ std::string ModelOption::Path() const {
   return name;
 }
 
-Result<std::shared_ptr<const Model>> ModelOption::Open() const { return Model::Open(Path()); }
+Result<std::shared_ptr<const Model>> ModelOption::Open() const {
+  if (name.empty()) {
+    return InvalidArgument("MODEL: expected a GGUF file, reference or twin, found an empty name");
+  }
+  return Model::Open(Path());
+}
 
 void AddModelOption(CLI::App& app, ModelOption& option) {
-  app.add_option("MODEL", option.name, "GGUF file, or one of the bundled models: reference, twin")
+  app.add_option("MODEL", option.name,
+                 "GGUF file (the first, where the model is in several), or one of the bundled models: reference, twin")
       ->capture_default_str();
 }
 
@@ -55,6 +63,11 @@ void AddPlanOptions(CLI::App& app, PlanOptions& options) {
   auto* plan = app.add_option("--plan", options.plan,
                               "Plan: text such as 'a3=0 f7=0', or a file with it or with {\"keep\": {\"a3\": 0}}");
   plan->excludes(drop);
+  // The one that is on the command line counts, whatever the environment says of the other.
+  for (const auto& [given, other] : {std::pair{drop, plan}, std::pair{plan, drop}}) {
+    given->trigger_on_parse();
+    given->each([other = other](const std::string&) { other->envname(""); });
+  }
 }
 
 Result<std::optional<Budget>> BudgetOption::Read() const {
@@ -72,7 +85,7 @@ CLI::Option* AddBudgetOption(CLI::App& app, BudgetOption& option) {
 }
 
 Result<EngineOptions> EngineFlags::Read(int64_t n_ctx) const {
-  if (flash_attn == "off") {
+  if (flash_attn == "off" || flash_attn == "0") {
     return InvalidArgument("-fa off: expected on or auto; attention is always computed in the fused way");
   }
   EngineOptions options;
@@ -104,7 +117,7 @@ void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
   const char* const kGroup = "Engine";
   app.add_option("-t,--threads", flags.n_threads, "Threads; 0: all cores")->capture_default_str()->group(kGroup);
   app.add_option("--ubatch-size", flags.n_ubatch, "Tokens of one graph at most (also -ub)")
-      ->check(CLI::Range(1, 65536))
+      ->check(InRange(1, 65536))
       ->capture_default_str()
       ->group(kGroup);
   app.add_option("--cache-type-k", flags.key_type, "KV cache type of keys: f16, q8_0, q4_0 (also -ctk)")
@@ -113,14 +126,14 @@ void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
   app.add_option("--cache-type-v", flags.value_type, "KV cache type of values: f16, q8_0, q4_0 (also -ctv)")
       ->capture_default_str()
       ->group(kGroup);
-  app.add_option("--gpu-layers", flags.gpu_layers,
+  app.add_option("--gpu-layers,--n-gpu-layers", flags.gpu_layers,
                  "More than 0: the first GPU computes, all layers of it, if there is one (also -ngl)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str()
       ->group(kGroup);
   app.add_option("--flash-attn", flags.flash_attn,
-                 "on or auto; taken for llama.cpp's sake, there is no other (also -fa)")
-      ->check(CLI::IsMember({"on", "off", "auto"}))
+                 "on (1) or auto; taken for llama.cpp's sake, there is no other (also -fa)")
+      ->check(CLI::IsMember({"on", "off", "auto", "1", "0"}))
       ->expected(0, 1)
       ->default_str("on")
       ->group(kGroup);
@@ -135,7 +148,7 @@ void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
 
 void AddContextOption(CLI::App& app, int64_t& n_ctx) {
   app.add_option("-c,--ctx-size", n_ctx, "Context in tokens; 0: what is needed, within what the model was trained for")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str();
 }
 
@@ -153,26 +166,33 @@ Result<SamplerOptions> SamplingFlags::Read() const {
   if (!grammar_file.empty()) {
     constexpr uint64_t kMaxGrammarBytes = 16 << 20;
     ESPALIER_ASSIGN_OR_RETURN(read.grammar, ReadWholeFile(grammar_file, kMaxGrammarBytes));
+    // Before a model is loaded, so without its tokens; Sampler::Create looks again.
+    const Status status = CheckGbnf(read.grammar, [](std::string_view) { return true; });
+    if (!status.ok()) {
+      return InvalidArgument(fmt::format("--grammar-file {}: {}", grammar_file, status.message()));
+    }
   }
   return read;
 }
 
 void AddSamplingFlags(CLI::App& app, SamplingFlags& flags) {
   SamplerOptions& o = flags.options;
-  const auto add = [&app](const char* name, auto& value, const char* text) {
-    app.add_option(name, value, text)->capture_default_str()->group("Sampling (as in llama.cpp)");
+  const auto add = [&app](const char* name, auto& value, const CLI::Validator& check, const char* text) {
+    app.add_option(name, value, text)->check(check)->capture_default_str()->group("Sampling (as in llama.cpp)");
   };
-  add("--temp", o.temperature, "Temperature; 0: always the likeliest token");
-  add("--top-k", o.top_k, "0: off");
-  add("--top-p", o.top_p, "1: off");
-  add("--min-p", o.min_p, "0: off");
-  add("--typical", o.typical_p, "1: off");
-  add("--repeat-penalty", o.repeat_penalty, "1: off");
-  add("--repeat-last-n", o.repeat_last_n, "Tokens that penalties look at; 0: off");
-  add("--presence-penalty", o.presence_penalty, "0: off");
-  add("--frequency-penalty", o.frequency_penalty, "0: off");
+  // The ranges of the API's fields: what a flag sets is the default of each of them.
+  constexpr double kWide = 1000;
+  add("--temp,--temperature", o.temperature, InRange(-1.0, kWide), "Temperature; 0: always the likeliest token");
+  add("--top-k", o.top_k, InRange(-1, INT32_MAX), "0: off");
+  add("--top-p", o.top_p, InRange(0.0, 1.0), "1: off");
+  add("--min-p", o.min_p, InRange(0.0, 1.0), "0: off");
+  add("--typical,--typical-p", o.typical_p, InRange(0.0, 1.0), "1: off");
+  add("--repeat-penalty", o.repeat_penalty, InRange(1 / kWide, kWide), "1: off");
+  add("--repeat-last-n", o.repeat_last_n, InRange(-1, 1 << 20), "Tokens that penalties look at; 0: off; -1: context");
+  add("--presence-penalty", o.presence_penalty, InRange(-kWide, kWide), "0: off");
+  add("--frequency-penalty", o.frequency_penalty, InRange(-kWide, kWide), "0: off");
   app.add_option("-s,--seed", flags.seed, "-1: another one each time")
-      ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFE}))
+      ->check(InRange(int64_t{-1}, int64_t{0xFFFFFFFE}))
       ->capture_default_str()
       ->group("Sampling (as in llama.cpp)");
   app.add_option("--grammar-file", flags.grammar_file, "GBNF grammar that the text must follow")

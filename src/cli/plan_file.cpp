@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -21,14 +22,22 @@ bool LooksLikeFile(const std::string& text) {
 }  // namespace
 
 Result<Plan> ParseJsonPlan(std::string_view json, int n_layer) {
-  // Members that come twice would silently overwrite each other; the parser only tells a callback.
-  std::vector<std::string> keys;
-  bool repeated = false;
+  // Members that come twice would silently overwrite each other; the parser only tells a callback. Members of others
+  // than "keep" are left to whoever wrote them.
+  std::set<std::string> seen;
+  std::string repeated;
+  bool in_keep = false;
   const nlohmann::json::parser_callback_t watch = [&](int depth, nlohmann::json::parse_event_t event,
                                                       nlohmann::json& value) {
-    if (event == nlohmann::json::parse_event_t::key && depth == 2) {
-      keys.push_back(value.get<std::string>());
-      repeated = repeated || std::count(keys.begin(), keys.end(), keys.back()) > 1;
+    if (event != nlohmann::json::parse_event_t::key || depth > 2) {
+      return true;
+    }
+    const auto& key = value.get_ref<const std::string&>();
+    if (depth == 1) {
+      in_keep = key == "keep";
+    }
+    if (in_keep && !seen.insert(key).second) {
+      repeated = key;
     }
     return true;
   };
@@ -39,8 +48,8 @@ Result<Plan> ParseJsonPlan(std::string_view json, int n_layer) {
   if (!document.is_object() || !document.contains("keep") || !document["keep"].is_object()) {
     return InvalidArgument("expected an object with a member \"keep\", such as {\"keep\": {\"a3\": 0}}");
   }
-  if (repeated) {
-    return InvalidArgument("a block is named twice");
+  if (!repeated.empty()) {
+    return InvalidArgument(fmt::format("member {}: expected once, found again", Quote(Printable(repeated, 32))));
   }
   Plan plan = Plan::Dense(n_layer);
   for (const auto& [name, value] : document["keep"].items()) {

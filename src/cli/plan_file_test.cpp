@@ -21,6 +21,30 @@ TEST(JsonPlan, RefusesWhatIsNoPlan) {
   }
 }
 
+TEST(JsonPlan, OnlyWhatIsInKeepHasToBeThereOnce) {
+  const auto plan = ParseJsonPlan(R"({"loss": {"a": 1, "a": 2}, "keep": {"a3": 0}, "more": {"a3": 1}})", 4);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_EQ(plan->ToText(), "a3=0");
+  for (const char* json : {R"({"keep": {"a3": 0, "f1": 1, "a3": 0}})", R"({"keep": {"a3": 0}, "keep": {"a3": 0}})",
+                           R"({"keep": {"a3": 0}, "keep": {}})"}) {
+    const auto twice = ParseJsonPlan(json, 4);
+    ASSERT_FALSE(twice.ok()) << json;
+    EXPECT_NE(twice.status().message().find("expected once, found again"), std::string::npos)
+        << twice.status().message();
+  }
+}
+
+// A file of 1 MiB has room for so many; comparing each with each took 10 s.
+TEST(JsonPlan, ManyMembersTakeNoTimeThatGrowsWithTheirSquare) {
+  std::string json = R"({"keep": {)";
+  for (int i = 0; i < 90'000; ++i) {
+    json += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":0";
+  }
+  const auto plan = ParseJsonPlan(json + "}}", 4);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_NE(plan.status().message().find("unknown block"), std::string::npos) << plan.status().message();
+}
+
 TEST(JsonPlan, NestingTakesNoStack) {
   const std::string deep(400'000, '[');
   const auto plan = ParseJsonPlan(R"({"keep": {"a1": )" + deep + std::string(deep.size(), ']') + "}}", 2);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cli/number_check.h"
 #include "cli/terminal.h"
 #include "control/policy_factory.h"
 #include "model/quote.h"
@@ -111,7 +112,7 @@ void AddPolicyFlags(CLI::App& app, PolicyFlags& flags) {
       ->group(kGroup);
   app.add_option("--max-loss", flags.max_loss,
                  "Quality floor: refuse plans whose predicted loss is above this, in nats per token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0.0))
       ->group(kGroup);
   app.add_option("--ablation", flags.ablation,
                  "What dropped blocks add: mean (their mean output, from the profile), zero; default: as the profile "

@@ -1,5 +1,6 @@
 // espalier rank: measures what blocks are worth and fills the model's profile.
 #include "importance/rank.h"
+#include "cli/number_check.h"
 
 #include <fmt/format.h>
 
@@ -52,7 +53,7 @@ void BindRank(CLI::App& app, RankFlags& o) {
          "--minutes", o.minutes,
          "Go on with swaps around the orders found until this much time was spent in all; 0: no swaps. Default: "
          "for as long again as the orders took")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0.0));
   app.add_option("--searches", o.searches,
                  "Which rankings to search for, of gsi, one-shot and density; none: go on with what the profile has; "
                  "default: all")
@@ -66,7 +67,7 @@ void BindRank(CLI::App& app, RankFlags& o) {
       ->capture_default_str();
   app.add_option("--resident-blocks", o.resident_blocks,
                  "Blocks in memory at once at most; 1 measures a model that does not fit. 0: all of them")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "Seed of the first random order")->capture_default_str();
   AddEngineFlags(app, o.engine);

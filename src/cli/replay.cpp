@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/number_check.h"
 #include "cli/progress.h"
 #include "cli/replay_report.h"
 #include "cli/serving_setup.h"
@@ -41,17 +42,17 @@ void BindReplay(CLI::App& app, ReplayFlags& o) {
   app.add_option("--text", o.text, "Text to cut prompts from; without it they are tokens drawn at random");
   app.add_flag("--realtime", o.real_time, "Sleep while nothing is to be done, instead of skipping the time");
   app.add_option("--speed", o.speed, "Seconds of the trace per second: 2 has requests come twice as fast")
-      ->check(CLI::Range(1e-3, 1e6))
+      ->check(InRange(1e-3, 1e6))
       ->capture_default_str();
   app.add_option("--late", o.late_seconds, "Seconds after which a first token is late")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0.0))
       ->capture_default_str();
   app.add_option("--drain", o.drain_seconds, "Seconds that requests have to end after the trace's end")
-      ->check(CLI::Range(0.0, kMaxTraceSeconds))
+      ->check(InRange(0.0, kMaxTraceSeconds))
       ->capture_default_str();
   app.add_option("--good-loss", o.good_loss,
                  "Goodput counts tokens of a predicted loss of at most so many nats; default: --max-loss, else all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0.0));
   app.add_option("--html", o.html, "Write a page with the run's course to this file");
   AddJsonFlag(app, o.json);
 }

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/placement.h"
 #include "cli/run_display.h"
@@ -51,18 +52,18 @@ void BindRun(CLI::App& app, RunOptions& o) {
       ->excludes(budget);
   AddPlanOptions(app, o.plan);
   app.add_option("-n,--predict,--n-predict", o.n_predict, "Tokens to generate; -1: until the text or the context ends")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))
+      ->check(InRange(int64_t{-1}, int64_t{1} << 31))
       ->capture_default_str();
   AddContextOption(app, o.n_ctx);
   app.add_option("-b,--batch-size", o.n_batch, "Prompt tokens handed to the engine at once")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeast(1))
       ->capture_default_str();
   AddPolicyFlags(app, o.policy);
   AddEngineFlags(app, o.engine);
   AddSamplingFlags(app, o.sampling);
   app.add_flag("--no-display", o.display.no_panel, "Plain text, even on a terminal");
   app.add_option("--pace", o.display.max_tokens_per_second, "Tokens per second at most, to watch the display; 0: off")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0.0));
   AddJsonFlag(app, o.display.json);
 }
 
@@ -77,6 +78,9 @@ Result<std::string> ReadPrompt(const RunOptions& o, const Model& model) {
   }
   if (o.chat) {
     const ChatMessage message = {"user", prompt};
+    if (!HasChatTemplate(model)) {
+      fmt::print(stderr, "espalier: {} has no chat template: the prompt is rendered as ChatML\n", model.path());
+    }
     return ApplyChatTemplate(model, {&message, 1}, true);
   }
   return prompt;
@@ -183,11 +187,10 @@ Json ReportOf(const Model& model, const Placement& placement, const Finished& ru
 
 Status Run(const RunOptions& o) {
   ESPALIER_ASSIGN_OR_RETURN(const BudgetPlan budgets, ReadBudgets(o));
+  ESPALIER_ASSIGN_OR_RETURN(SamplerOptions sampling, o.sampling.Read());
   ESPALIER_ASSIGN_OR_RETURN(const auto model, o.model.Open());
   ESPALIER_ASSIGN_OR_RETURN(const std::string prompt, ReadPrompt(o, *model));
   ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Open(*model));
-  ESPALIER_ASSIGN_OR_RETURN(const SamplerOptions sampling, o.sampling.Read());
-  ESPALIER_ASSIGN_OR_RETURN(const auto sampler, Sampler::Create(*tokenizer, sampling));
   GenerationOptions generation_options;
   ESPALIER_ASSIGN_OR_RETURN(generation_options.prompt, tokenizer->Encode(prompt, true, o.chat));
   if (generation_options.prompt.empty()) {
@@ -195,6 +198,8 @@ Status Run(const RunOptions& o) {
   }
   const auto prompt_tokens = static_cast<int64_t>(generation_options.prompt.size());
   ESPALIER_ASSIGN_OR_RETURN(const int64_t n_ctx, ChooseContext(o, *model, prompt_tokens));
+  FitToContext(n_ctx, &sampling);
+  ESPALIER_ASSIGN_OR_RETURN(const auto sampler, Sampler::Create(*tokenizer, sampling));
   ESPALIER_ASSIGN_OR_RETURN(EngineOptions engine_options, o.engine.Read(n_ctx));
   ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
   engine_options.means = profile.means;

@@ -1,6 +1,7 @@
 // espalier serve: an HTTP server whose model fits the memory that is free.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -17,8 +18,11 @@
 #include "cli/command.h"
 #include "cli/event_output.h"
 #include "cli/interrupt.h"
+#include "cli/llama_flags.h"
+#include "cli/number_check.h"
 #include "cli/serve_limit.h"
 #include "cli/serving_setup.h"
+#include "model/quote.h"
 #include "server/api.h"
 #include "server/error_answer.h"
 #include "server/http_server.h"
@@ -30,10 +34,12 @@ namespace {
 struct ServeOptions {
   ServingFlags serving;
   HttpServerOptions http;
-  std::vector<std::string> keys;
+  std::vector<std::string> key_lists;  // as given
+  std::vector<std::string> keys;       // what is in them and in the file
   std::string key_file;
   std::string alias;
   SamplingFlags sampling;
+  int64_t n_predict = -1;
   double shutdown_timeout = 30;
   CgroupOptions cgroup;
   EventOutputOptions events;
@@ -58,26 +64,29 @@ class ServeConfig final : public CLI::ConfigTOML {
 
 void BindHttp(CLI::App& app, ServeOptions& o) {
   app.add_option("--host", o.http.host, "Address to listen on")->capture_default_str()->group(kHttp);
-  app.add_option("--port", o.http.port, "Port to listen on; 0: any free one")->capture_default_str()->group(kHttp);
-  app.add_option("--threads-http", o.http.threads, "Threads for connections")
-      ->check(CLI::Range(1, 256))
+  app.add_option("--port", o.http.port, "Port to listen on; 0: any free one")
+      ->check(InRange(0, 65535))
       ->capture_default_str()
       ->group(kHttp);
-  app.add_option("--api-key", o.keys, "Key that clients have to send; several with commas")
-      ->delimiter(',')
+  app.add_option("--threads-http", o.http.threads, "Threads for connections")
+      ->check(InRange(1, 256))
+      ->capture_default_str()
+      ->group(kHttp);
+  app.add_option("--api-key", o.key_lists, "Key that clients have to send; several with commas")
+      ->allow_extra_args(false)
       ->group(kHttp);
   app.add_option("--api-key-file", o.key_file, "File with a key in each line")->group(kHttp);
   app.add_option("--max-connections", o.http.max_connections, "Connections at once; beyond, they are refused")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeast(1))
       ->capture_default_str()
       ->group(kHttp);
   app.add_option("--timeout", o.http.write_seconds, "Seconds after which a client that reads nothing is given up")
-      ->check(CLI::PositiveNumber)
+      ->check(MoreThan(0))
       ->capture_default_str()
       ->group(kHttp);
   app.add_option("--shutdown-timeout", o.shutdown_timeout,
                  "Seconds for running requests to end after SIGTERM or Ctrl-C")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0.0))
       ->capture_default_str()
       ->group(kHttp);
   app.add_flag("--metrics,!--no-metrics", o.metrics, "Prometheus metrics at /metrics (on by default)")->group(kHttp);
@@ -90,7 +99,13 @@ void BindServe(CLI::App& app, ServeOptions& o) {
   app.add_option("--cgroup-root", o.cgroup.root, "Where control groups are mounted")->capture_default_str();
   app.add_option("--event-log", o.events.file, "Append what happens to memory to this file, as JSON Lines");
   app.add_flag("--quiet", o.events.quiet, "No line on stderr for what happens to memory");
+  app.add_option(
+         "-n,--predict,--n-predict", o.n_predict,
+         "Tokens to generate for requests that do not say; -1: OpenAI's 16 for /v1/completions, else all that fit")
+      ->check(InRange(-1, INT32_MAX))
+      ->capture_default_str();
   AddSamplingFlags(app, o.sampling);
+  AddFlagsOfLlamaServer(app);
   // Whatever has a flag has an environment variable, too.
   for (CLI::Option* option : app.get_options()) {
     const bool has_name = !option->get_lnames().empty() && option != app.get_help_ptr();
@@ -104,7 +119,28 @@ void BindServe(CLI::App& app, ServeOptions& o) {
   }
 }
 
+// Whoever means to set a key and sets none, by a variable that is empty, must not get a server that is open.
+Status ReadKeyLists(ServeOptions& o) {
+  const char* const variable = std::getenv("ESPALIER_API_KEY");
+  if (o.key_lists.empty() && variable != nullptr) {
+    o.key_lists.emplace_back(variable);
+  }
+  for (const std::string& list : o.key_lists) {
+    const size_t before = o.keys.size();
+    for (std::string& key : CLI::detail::split(list, ',')) {
+      if (!key.empty()) {
+        o.keys.push_back(std::move(key));
+      }
+    }
+    if (o.keys.size() == before) {
+      return InvalidArgument(fmt::format("--api-key (or ESPALIER_API_KEY): expected a key, found {}", Quote(list)));
+    }
+  }
+  return Status::Ok();
+}
+
 Status ReadKeys(ServeOptions& o) {
+  ESPALIER_RETURN_IF_ERROR(ReadKeyLists(o));
   if (o.key_file.empty()) {
     return Status::Ok();
   }
@@ -142,6 +178,7 @@ Served ServedOf(const ServeOptions& o, const ServingSetup& setup, const SamplerO
   served.context_tokens = setup.loop.request_cells;
   served.n_parallel = setup.loop.max_running;
   served.sampling = sampling;
+  served.max_tokens = o.n_predict;
   for (int32_t token = 0; token < setup.tokenizer->n_vocab(); ++token) {
     served.longest_piece = std::max(served.longest_piece, setup.tokenizer->Piece(token, true).size());
   }
@@ -160,6 +197,9 @@ void Announce(const ServeOptions& o, const HttpServer& http, const ServingSetup&
   const std::string url = Url(o, http);
   fmt::print(stderr, "espalier: {} with {} requests of {} tokens at once, policy {}\n", served.name, served.n_parallel,
              served.context_tokens, setup.placement.policy->name());
+  if (!HasChatTemplate(*setup.model)) {
+    fmt::print(stderr, "espalier: {} has no chat template: chats are rendered as ChatML\n", served.name);
+  }
   fmt::print(stderr, "espalier: serving at {} (page: {}/, API: {}/v1)\n", url, url, url);
 }
 
@@ -171,6 +211,21 @@ void WaitForEnd(const std::atomic<bool>& stop, const std::atomic<bool>& loop_end
   }
 }
 
+LoopClock::Time DeadlineIn(double seconds) {
+  constexpr double kMostSeconds = 1e8;  // three years; the clock's nanoseconds end after three centuries
+  return LoopClock::Time::clock::now() + std::chrono::duration_cast<LoopClock::Time::duration>(
+                                             std::chrono::duration<double>(std::min(seconds, kMostSeconds)));
+}
+
+// What can only be told with the model's vocabulary.
+Status CheckSampling(const ServeOptions& o, const Tokenizer& tokenizer, SamplerOptions sampling) {
+  FitToContext(1, &sampling);
+  const Status status = Sampler::Create(tokenizer, sampling).status();
+  return status.ok() || sampling.grammar.empty()
+             ? status
+             : InvalidArgument(fmt::format("--grammar-file {}: {}", o.sampling.grammar_file, status.message()));
+}
+
 Status Serve(ServeOptions& o) {
   ESPALIER_RETURN_IF_ERROR(ReadKeys(o));
   ESPALIER_ASSIGN_OR_RETURN(const SamplerOptions sampling, o.sampling.Read());
@@ -178,11 +233,7 @@ Status Serve(ServeOptions& o) {
   const InterruptFlag interrupt;
 
   Api api({.keys = o.keys, .metrics = o.metrics});
-  o.http.error_response = [](int status, const std::string& reason) {
-    ApiError error = status >= 500 ? UnavailableError(reason) : InvalidRequest("", reason);
-    error.status = status;
-    return ErrorAnswer(error);
-  };
+  o.http.error_response = HttpErrorAnswer;
   ESPALIER_ASSIGN_OR_RETURN(
       const auto http, HttpServer::Start(o.http, [&](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
         api.Handle(std::move(request), std::move(responder));
@@ -191,6 +242,7 @@ Status Serve(ServeOptions& o) {
   ESPALIER_ASSIGN_OR_RETURN(const Budget initial, InitialBudget(setting, o.cgroup));
   o.serving.budget.text.clear();
   ESPALIER_ASSIGN_OR_RETURN(ServingSetup setup, SetUpServing(o.serving, initial));
+  ESPALIER_RETURN_IF_ERROR(CheckSampling(o, *setup.tokenizer, sampling));
   AnnouncePlacement(setup.placement);
   ServedLimit limit(setting, setup.placement.survey.base, o.cgroup);
   Served served = ServedOf(o, setup, sampling);
@@ -210,10 +262,10 @@ Status Serve(ServeOptions& o) {
   std::atomic<bool> loop_ended = false;
   std::thread watcher([&] {
     WaitForEnd(*interrupt.get(), loop_ended);
+    // Connections are still taken: whoever distributes requests learns from /readyz that this one ends, and a request
+    // that comes meanwhile hears so, too.
     api.Drain();
-    http->StopAccepting();
-    loop->Stop(LoopClock::Time::clock::now() + std::chrono::duration_cast<LoopClock::Time::duration>(
-                                                   std::chrono::duration<double>(o.shutdown_timeout)));
+    loop->Stop(DeadlineIn(o.shutdown_timeout));
   });
   // On the thread that made the engine: OpenMP keeps a team of threads for each thread that computed something, and
   // with two teams there are more threads than cores, so that they sleep at every barrier (a fifth of the speed).
@@ -221,6 +273,7 @@ Status Serve(ServeOptions& o) {
   loop_ended = true;
   watcher.join();
   limit.StopWatching();
+  http->StopAccepting();
   api.Flush();  // answers that ended go out before the connections do
   http->Shutdown();
   api.Detach();

@@ -1,4 +1,5 @@
 #include "cli/serving_setup.h"
+#include "cli/number_check.h"
 
 #include <fmt/format.h>
 
@@ -28,8 +29,11 @@ Result<int64_t> CellsPerRequest(const ServingFlags& flags, const Model& model) {
                                        flags.n_ctx, flags.n_parallel));
   }
   const int64_t cells = flags.n_ctx / flags.n_parallel;
-  ESPALIER_RETURN_IF_ERROR(CheckContext(model, cells));
-  return cells;
+  if (cells > trained) {  // llama-server's way: command lines are copied from model to model
+    fmt::print(stderr, "espalier: warning: -c {} for {} requests at once: {} tokens each, as {} was trained for\n",
+               flags.n_ctx, flags.n_parallel, trained, model.path());
+  }
+  return std::min(cells, trained);
 }
 
 LoopOptions LoopOptionsOf(const ServingFlags& flags, int64_t cells_per_request) {
@@ -50,21 +54,20 @@ void AddServingFlags(CLI::App& app, ServingFlags& flags) {
   AddPlanOptions(app, flags.plan);
   AddPolicyFlags(app, flags.policy);
   constexpr int64_t kMaxCells = int64_t{1} << 27;
-  AddLoopFlag(app, "-c,--ctx-size", flags.n_ctx, CLI::Range(int64_t{0}, kMaxCells),
+  AddLoopFlag(app, "-c,--ctx-size", flags.n_ctx, InRange(int64_t{0}, kMaxCells),
               "Context of all requests together, in tokens; each gets its share. 0: what the model was trained for, at "
               "most 4096, for each");
-  AddLoopFlag(app, "--parallel", flags.n_parallel, CLI::Range(1, 1024), "Requests in the engine at once (also -np)");
-  AddLoopFlag(app, "-b,--batch-size", flags.n_batch, CLI::Range(1, 1 << 20), "Tokens of one step at most");
-  AddLoopFlag(app, "--prefill-ms", flags.loop.prefill_ms, CLI::Range(1.0, 60000.0),
+  AddLoopFlag(app, "--parallel", flags.n_parallel, InRange(1, 1024), "Requests in the engine at once (also -np)");
+  AddLoopFlag(app, "-b,--batch-size", flags.n_batch, InRange(1, 1 << 20), "Tokens of one step at most");
+  AddLoopFlag(app, "--prefill-ms", flags.loop.prefill_ms, InRange(1.0, 60000.0),
               "A step takes so many prompt tokens as are computed in about this time");
-  AddLoopFlag(app, "--max-queue", flags.loop.max_waiting, CLI::Range(0, 1 << 20),
+  AddLoopFlag(app, "--max-queue", flags.loop.max_waiting, InRange(0, 1 << 20),
               "Requests that may wait; beyond, they are refused");
   app.add_flag("--no-cache-prompt", flags.no_cache_prompt, "Do not keep KV of finished requests")->group(kGroup);
-  AddLoopFlag(app, "--tick-ms", flags.loop.tick_ms, CLI::Range(1.0, 60000.0), "Time between two looks at the limit");
-  AddLoopFlag(app, "--grow-after-ms", flags.loop.grow_after_ms, CLI::Range(0.0, 3.6e6),
+  AddLoopFlag(app, "--tick-ms", flags.loop.tick_ms, InRange(1.0, 60000.0), "Time between two looks at the limit");
+  AddLoopFlag(app, "--grow-after-ms", flags.loop.grow_after_ms, InRange(0.0, 3.6e6),
               "Blocks return when the limit stayed clearly higher for so long");
-  AddLoopFlag(app, "--settle-ms", flags.loop.settle_ms, CLI::Range(0.0, 3.6e6),
-              "Likewise when it stayed a little higher");
+  AddLoopFlag(app, "--settle-ms", flags.loop.settle_ms, InRange(0.0, 3.6e6), "Likewise when it stayed a little higher");
   AddEngineFlags(app, flags.engine);
 }
 

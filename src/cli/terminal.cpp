@@ -8,6 +8,7 @@
 #include <clocale>
 #include <cstdlib>
 
+#include "cli/standard_streams.h"
 #include "model/quote.h"
 
 namespace espalier {
@@ -31,7 +32,7 @@ void Warn(const std::string& text) { fmt::print(stderr, "espalier: warning: {}\n
 
 Terminal QueryTerminal(std::FILE* stream) {
   Terminal terminal;
-  const int fd = ::fileno(stream);
+  const int fd = DescriptorOf(stream);
   const std::string_view term = Environment("TERM");
   terminal.is_terminal = ::isatty(fd) == 1 && term != "dumb" && !term.empty();
   winsize size = {};

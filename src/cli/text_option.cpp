@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "cli/number_check.h"
 
 namespace espalier {
 
@@ -21,12 +22,12 @@ CLI::Option* AddTextOption(CLI::App& app, TextOption& option, const std::string&
       ->capture_default_str();
   app.add_option("-c,--ctx-size", option.window_tokens,
                  "Tokens of a window; 0: 2048 (gptq), 512 (llama) or what the model has")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str();
   app.add_option("--windows", option.max_windows,
                  option.spread ? "Windows to measure on at most, spread evenly over the text; 0: all of it"
                                : "Windows to measure on at most, the first of the text; 0: all of it")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str();
   return text;
 }

@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
 #include "cli/progress.h"
@@ -63,15 +64,15 @@ void BindTrainRap(CLI::App& app, TrainRapFlags& o) {
       ->check(CLI::IsMember({"paper", "shared"}))
       ->capture_default_str();
   app.add_option("--minutes", o.minutes, "Begin no further round after so long; 0: no limit")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0.0))
       ->capture_default_str();
   app.add_option("--episodes", o.episodes,
                  "Episodes of one round; default: 30000 (paper's reward), 20000 (measured), 10000 (shared network)")
-      ->check(CLI::Range(int64_t{0}, int64_t{100'000'000}));
+      ->check(InRange(int64_t{0}, int64_t{100'000'000}));
   app.add_option("--rounds", o.rounds,
                  "measured, with --text: rounds of training; between them the plans that the agent would serve are "
                  "measured")
-      ->check(CLI::Range(1, 1000))
+      ->check(InRange(1, 1000))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "Agents of several seeds stand beside each other in the profile")
       ->capture_default_str();

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
+#include "cli/number_check.h"
 #include "cli/options.h"
 #include "cli/policy_choice.h"
 #include "cli/progress.h"
@@ -54,7 +55,7 @@ void BindStratNet(CLI::App& app, StratNetFlags& o) {
   AddTextOption(app, o.text, "Calibration text to measure plans on; with a profile the one that it was ranked on");
   app.add_option("--evaluations", o.evaluations,
                  "Plans to measure in this run at most, once there are those that a first fit needs")
-      ->check(CLI::Range(0, 1'000'000))
+      ->check(InRange(0, 1'000'000))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "Networks of several seeds stand beside each other in the profile")
       ->capture_default_str();

@@ -172,8 +172,8 @@ Status CheckOptionalTensors(const RandomModelOptions& options, const Architectur
     return in(architecture.attention) || in(architecture.ffn) || in(architecture.globals);
   };
   if (options.rope_freq_factors && !has([](TensorRole role) { return role == TensorRole::kRopeFrequencyFactors; })) {
-    return InvalidArgument(fmt::format("model to generate: frequency factors: architecture {} has none",
-                                       architecture.name));
+    return InvalidArgument(
+        fmt::format("model to generate: frequency factors: architecture {} has none", architecture.name));
   }
   if (options.biases && !has(IsBias)) {
     return InvalidArgument(fmt::format("model to generate: biases: architecture {} has none", architecture.name));

@@ -140,9 +140,9 @@ ggml_tensor* GraphBuilder::Attend(const Scope& scope, int il, ggml_tensor* q, co
   ggml_tensor* rows =
       ggml_view_4d(c, q, hparams_.head_dim, hparams_.n_head, group.n_rows, group.n_streams, q->nb[1], q->nb[2],
                    static_cast<size_t>(group.n_rows) * q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
-  ggml_tensor* out = ggml_flash_attn_ext(c, ggml_permute(c, rows, 0, 2, 1, 3), Cells(scope, scope.kv.key(il), group),
-                                         Cells(scope, scope.kv.value(il), group), mask, hparams_.attention_scale, 0.0F,
-                                         0.0F);
+  ggml_tensor* out =
+      ggml_flash_attn_ext(c, ggml_permute(c, rows, 0, 2, 1, 3), Cells(scope, scope.kv.key(il), group),
+                          Cells(scope, scope.kv.value(il), group), mask, hparams_.attention_scale, 0.0F, 0.0F);
   ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
   return ggml_reshape_2d(c, out, hparams_.head_dim * hparams_.n_head, group.n_rows * group.n_streams);
 }
@@ -158,9 +158,9 @@ ggml_tensor* GraphBuilder::AttendPacked(const Scope& scope, int il, ggml_tensor*
       ggml_view_4d(c, q, head_dim, shared, n_head_kv, group.n_rows, q->nb[1], static_cast<size_t>(shared) * q->nb[1],
                    q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
   rows = ggml_cont_3d(c, ggml_permute(c, rows, 0, 1, 3, 2), head_dim, shared * group.n_rows, n_head_kv);
-  ggml_tensor* out = ggml_flash_attn_ext(c, rows, Cells(scope, scope.kv.key(il), group),
-                                         Cells(scope, scope.kv.value(il), group), mask, hparams_.attention_scale, 0.0F,
-                                         0.0F);
+  ggml_tensor* out =
+      ggml_flash_attn_ext(c, rows, Cells(scope, scope.kv.key(il), group), Cells(scope, scope.kv.value(il), group), mask,
+                          hparams_.attention_scale, 0.0F, 0.0F);
   ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
   // [head_dim, n_head_kv, shared * tokens] -> heads in their order, by token.
   out = ggml_reshape_4d(c, out, head_dim, n_head_kv, shared, group.n_rows);

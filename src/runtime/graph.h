@@ -69,8 +69,8 @@ struct RowInputs {
   // By group, f16 [n_kv, n_rows, 1, n_streams]: 0 attends, -inf does not. Packed: a row for each head that shares keys,
   // token by token.
   std::vector<ggml_tensor*> masks;
-  ggml_tensor* gather = nullptr;    // i32 [n]: rows of the batch (subsets only)
-  ggml_tensor* scatter = nullptr;   // i64 [n]: the same
+  ggml_tensor* gather = nullptr;   // i32 [n]: rows of the batch (subsets only)
+  ggml_tensor* scatter = nullptr;  // i64 [n]: the same
 };
 
 struct Graph {

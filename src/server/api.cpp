@@ -141,6 +141,9 @@ HttpResponse Api::Health() const {
   if (served_.load() == nullptr) {
     return ErrorAnswer(UnavailableError("Loading model"));
   }
+  if (draining_) {
+    return ErrorAnswer(UnavailableError("the server is shutting down"));
+  }
   HttpResponse response;
   response.body = R"({"status":"ok"})";
   return response;

@@ -31,7 +31,7 @@ class Api {
 
   // The model is loaded: until then most answers are 503. `served` must stay until Detach.
   void Attach(const Served& served);
-  // No new completions from now on: 503.
+  // No new completions from now on: 503, as /readyz and /health; the rest goes on.
   void Drain() { draining_ = true; }
   // After the loop has ended: what it handed over last goes out.
   void Flush() { completions_->Flush(); }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -107,6 +108,12 @@ ApiError WrongValue(const std::string& param, std::string_view expected, const J
 }
 
 std::optional<int64_t> IntegerIn(const Json& value, int64_t lowest, int64_t highest) {
+  if (value.is_number_float()) {
+    constexpr double kExact = 9007199254740992;  // 2^53
+    const auto number = value.get<double>();
+    const bool integral = number >= -kExact && number <= kExact && number == std::trunc(number);
+    return integral ? IntegerIn(Json(static_cast<int64_t>(number)), lowest, highest) : std::nullopt;
+  }
   if (!value.is_number_integer() ||
       (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))) {
     return std::nullopt;

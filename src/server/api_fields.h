@@ -36,7 +36,7 @@ class FieldReader {
 
   // Whether there was such a field and it was right.
   bool Bool(const char* name, bool* out);
-  // Written as an integer: 16.0 is none.
+  // 16.0 is one, as in JSON Schema.
   bool Int(const char* name, int64_t lowest, int64_t highest, int64_t* out);
   bool Int(const char* name, int64_t lowest, int64_t highest, int32_t* out);
   bool Number(const char* name, double lowest, double highest, float* out);
@@ -51,7 +51,8 @@ class FieldReader {
   std::optional<ApiError> error_;
 };
 
-// The value as an integer in the range, or nothing (also for 3.0, true and what exceeds 64 bits).
+// The value as an integer in the range, or nothing (also for 3.5, true and what exceeds 64 bits). 3.0 is one as long as
+// doubles tell integers apart.
 std::optional<int64_t> IntegerIn(const nlohmann::json& value, int64_t lowest, int64_t highest);
 
 }  // namespace espalier

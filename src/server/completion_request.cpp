@@ -16,14 +16,16 @@ constexpr int64_t kMaxChatTop = 20;
 constexpr int64_t kMaxN = 128;
 constexpr int64_t kLegacyMaxTokens = 16;  // OpenAI's default for completions
 
-void ReadLength(FieldReader* fields, CompletionRequest* request) {
-  if (request->kind == ApiKind::kCompletion) {
+void ReadLength(const RequestDefaults& defaults, FieldReader* fields, CompletionRequest* request) {
+  request->max_tokens = defaults.max_tokens;
+  if (request->kind == ApiKind::kCompletion && request->max_tokens == CompletionRequest::kUnlimited) {
     request->max_tokens = kLegacyMaxTokens;
   }
   // The last one wins, as in llama-server.
   for (const char* name : {"max_tokens", "max_completion_tokens", "n_predict"}) {
     fields->Int(name, CompletionRequest::kUnlimited, INT32_MAX, &request->max_tokens);
   }
+  fields->Int("t_max_predict_ms", -1, int64_t{1} << 40, &request->max_predict_ms);
 }
 
 void ReadN(const RequestDefaults& defaults, FieldReader* fields, CompletionRequest* request) {
@@ -113,6 +115,23 @@ void ReadResponseFields(FieldReader* fields, CompletionRequest* request) {
   }
 }
 
+// What would change the answer and is not here; what says that it shall stay as it is anyway, passes.
+void RefuseWhatIsNotHere(FieldReader* fields) {
+  if (const Json* adapters = fields->Find("lora"); adapters != nullptr && !adapters->empty()) {
+    ApiError error = NotSupportedError("field 'lora': adapters are not supported");
+    error.param = "lora";
+    fields->Fail(std::move(error));
+  }
+  bool lazy = false;
+  if (fields->Bool("grammar_lazy", &lazy) && lazy) {
+    fields->Fail(
+        InvalidRequest("grammar_lazy", "field 'grammar_lazy': expected false: a grammar counts from the start"));
+  }
+  // Contexts are never shifted, so whatever is to be kept then is kept.
+  int32_t n_keep = 0;
+  fields->Int("n_keep", -1, INT32_MAX, &n_keep);
+}
+
 void ReadDelivery(FieldReader* fields, CompletionRequest* request) {
   fields->String("model", &request->model);
   fields->Bool("stream", &request->stream);
@@ -156,11 +175,12 @@ ApiResult<CompletionRequest> ParseCompletionRequest(ApiKind kind, std::string_vi
   } else {
     ReadPrompts(defaults, &fields, &request);
   }
-  ReadLength(&fields, &request);
+  ReadLength(defaults, &fields, &request);
   ReadN(defaults, &fields, &request);
   ReadStops(&fields, &request);
   ReadScores(&fields, &request);
   ReadResponseFields(&fields, &request);
+  RefuseWhatIsNotHere(&fields);
   ReadDelivery(&fields, &request);
   ReadSampling(defaults, &fields, &request);
   if (!fields.error()) {

@@ -44,13 +44,16 @@ struct CompletionRequest {
   bool add_generation_prompt = true;
 
   SamplerOptions sampling;            // with the server's defaults for what was not given; grammar: GBNF
+  std::string grammar_field;          // what the grammar came from: "grammar", "json_schema", ...
   std::vector<TextBias> text_biases;  // to be tokenised and added to sampling.logit_bias
 
   int64_t max_tokens = kUnlimited;  // 0: only the prompt
-  int n = 1;                        // choices per prompt
-  std::vector<std::string> stop;    // not empty strings, valid UTF-8
-  int n_top = -1;                   // as LoopRequest::n_top
-  bool echo = false;                // kCompletion: the prompt first, and its scores if n_top >= 0
+  // Milliseconds after the first token, when the answer ends as soon as it has a line; <= 0: no limit.
+  int64_t max_predict_ms = 0;
+  int n = 1;                      // choices per prompt
+  std::vector<std::string> stop;  // not empty strings, valid UTF-8
+  int n_top = -1;                 // as LoopRequest::n_top
+  bool echo = false;              // kCompletion: the prompt first, and its scores if n_top >= 0
   bool stream = false;
   bool include_usage = false;  // a last chunk with usage
   bool cache_prompt = true;
@@ -64,13 +67,14 @@ struct CompletionRequest {
 // What the server knows.
 struct RequestDefaults {
   SamplerOptions sampling;
-  int32_t n_vocab = INT32_MAX;  // token ids are below it
-  int64_t max_choices = 1024;   // prompts times n, of one request
+  int64_t max_tokens = CompletionRequest::kUnlimited;  // then kCompletion has OpenAI's 16
+  int32_t n_vocab = INT32_MAX;                         // token ids are below it
+  int64_t max_choices = 1024;                          // prompts times n, of one request
 };
 
 // Fields that we do not know are ignored; null means absent. Everything else is checked: 400 naming the field
 // (`param`), what was expected and what was found; also for what we cannot do (tools, suffix, images,
-// post_sampling_probs).
+// post_sampling_probs, another order of samplers). 501 for LoRA.
 ApiResult<CompletionRequest> ParseCompletionRequest(ApiKind kind, std::string_view body,
                                                     const RequestDefaults& defaults);
 

@@ -62,6 +62,7 @@ void ReadGrammar(std::string_view body, const Json& object, FieldReader* fields,
   if (schema == nullptr && !any_object) {
     if (!grammar.empty()) {
       request->sampling.grammar = std::move(grammar);
+      request->grammar_field = "grammar";
     }
     return;
   }
@@ -79,6 +80,7 @@ void ReadGrammar(std::string_view body, const Json& object, FieldReader* fields,
     return fields->Fail(std::get<ApiError>(std::move(converted)));
   }
   request->sampling.grammar = std::get<std::string>(std::move(converted));
+  request->grammar_field = param;
 }
 
 }  // namespace espalier

@@ -127,7 +127,15 @@ std::optional<ApiError> ReadMessage(const Json& value, const std::string& param,
                ? std::nullopt
                : std::optional(WrongValue(fields.Path("content"), "a string or a list of parts", Json()));
   }
-  return ReadContent(*content, fields.Path("content"), &message->content);
+  if (auto error = ReadContent(*content, fields.Path("content"), &message->content)) {
+    return error;
+  }
+  // Templates are libllama's, and its texts end there: what follows would be lost without a word.
+  if (message->content.find('\0') != std::string::npos) {
+    return InvalidRequest(fields.Path("content"),
+                          fmt::format("field '{}': expected text without U+0000, found one", fields.Path("content")));
+  }
+  return std::nullopt;
 }
 
 void RefuseTools(FieldReader* fields) {
@@ -135,6 +143,12 @@ void RefuseTools(FieldReader* fields) {
     const Json* tools = fields->Find(name);
     if (tools != nullptr && !tools->empty()) {
       fields->Fail(InvalidRequest(name, fmt::format("field '{}': calling tools is not supported", name)));
+    }
+  }
+  for (const char* name : {"tool_choice", "function_call"}) {
+    const Json* choice = fields->Find(name);
+    if (choice != nullptr && *choice != Json("none") && *choice != Json("auto")) {
+      fields->Fail(WrongValue(name, "none or auto (calling tools is not supported)", *choice));
     }
   }
 }

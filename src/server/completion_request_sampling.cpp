@@ -41,7 +41,7 @@ void ReadNumbers(FieldReader* fields, SamplerOptions* sampling) {
   fields->Number("top_n_sigma", -1, kWide, &sampling->top_n_sigma);
   fields->Number("xtc_probability", 0, 1, &sampling->xtc_probability);
   fields->Number("xtc_threshold", 0, 1, &sampling->xtc_threshold);
-  fields->Int("repeat_last_n", 0, kMostTokens, &sampling->repeat_last_n);
+  fields->Int("repeat_last_n", -1, kMostTokens, &sampling->repeat_last_n);
   fields->Number("repeat_penalty", 1 / kWide, kWide, &sampling->repeat_penalty);
   fields->Number("presence_penalty", -kWide, kWide, &sampling->presence_penalty);
   fields->Number("frequency_penalty", -kWide, kWide, &sampling->frequency_penalty);
@@ -52,11 +52,43 @@ void ReadNumbers(FieldReader* fields, SamplerOptions* sampling) {
     sampling->dry_base = dry_base;  // llama-server's rule
   }
   fields->Int("dry_allowed_length", 0, kMostTokens, &sampling->dry_allowed_length);
-  fields->Int("dry_penalty_last_n", 0, kMostTokens, &sampling->dry_penalty_last_n);
+  fields->Int("dry_penalty_last_n", -1, kMostTokens, &sampling->dry_penalty_last_n);
   fields->Int("mirostat", 0, 2, &sampling->mirostat);
   fields->Number("mirostat_tau", 0, kWide, &sampling->mirostat_tau);
   fields->Number("mirostat_eta", 0, kWide, &sampling->mirostat_eta);
+  fields->Int("min_keep", 0, INT32_MAX, &sampling->min_keep);
   fields->Bool("ignore_eos", &sampling->ignore_eos);
+}
+
+void ReadBreakers(FieldReader* fields, SamplerOptions* sampling) {
+  constexpr size_t kMost = 16;
+  constexpr size_t kMostBytes = 40;  // libllama's
+  const Json* list = fields->Find("dry_sequence_breakers");
+  if (list == nullptr) {
+    return;
+  }
+  if (!list->is_array() || list->empty() || list->size() > kMost) {
+    return fields->Fail(WrongValue("dry_sequence_breakers", fmt::format("a list of 1 to {} strings", kMost), *list));
+  }
+  sampling->dry_sequence_breakers.clear();
+  for (size_t i = 0; i < list->size(); ++i) {
+    const Json& one = (*list)[i];
+    const auto text = one.is_string() ? one.get<std::string>() : std::string();
+    if (text.empty() || text.size() > kMostBytes || text.find('\0') != std::string::npos) {
+      return fields->Fail(WrongValue(fmt::format("dry_sequence_breakers[{}]", i),
+                                     fmt::format("a string of 1 to {} bytes without U+0000", kMostBytes), one));
+    }
+    sampling->dry_sequence_breakers.push_back(text);
+  }
+}
+
+// The order of the samplers is llama.cpp's and stays so; one that is not wanted can be switched off by its own field.
+void CheckOrder(FieldReader* fields) {
+  const Json* order = fields->Find("samplers");
+  const Json names = {"penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"};
+  if (order != nullptr && *order != names && *order != Json("edskypmxt")) {
+    fields->Fail(WrongValue("samplers", names.dump() + " in this order (one that is off does nothing)", *order));
+  }
 }
 
 struct BiasReader {
@@ -147,6 +179,8 @@ void ReadSampling(const RequestDefaults& defaults, FieldReader* fields, Completi
   request->sampling = defaults.sampling;
   ReadSeed(fields, &request->sampling);
   ReadNumbers(fields, &request->sampling);
+  ReadBreakers(fields, &request->sampling);
+  CheckOrder(fields);
   ReadBiases({.defaults = defaults, .fields = fields, .request = request});
 }
 

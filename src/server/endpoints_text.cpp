@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <span>
 #include <string>
@@ -9,6 +10,7 @@
 #include "server/completion_request_parts.h"
 #include "server/endpoints.h"
 #include "server/endpoints_parts.h"
+#include "server/prompt_text.h"
 #include "server/prompt_tokens.h"
 #include "server/utf8.h"
 
@@ -103,26 +105,12 @@ Json TokensJson(const Tokenizer& tokenizer, const Tokens& tokens, bool with_piec
   return list;
 }
 
-// Every piece as it is, special ones too: what llama-server's /detokenize gives.
+// Every piece as it is, special ones too: what llama-server's /detokenize gives. (Whoever asks in vLLM's way tokenises
+// the text again and expects the same tokens: PiecesAsGiven.)
 std::string TextOf(const Tokenizer& tokenizer, const Tokens& tokens) {
   std::string text;
   for (const int32_t token : tokens) {
     text += tokenizer.Piece(token, /*render_special=*/true);
-  }
-  return text;
-}
-
-// The same without the spaces that SentencePiece puts before a text and after special tokens: whoever asks in vLLM's
-// way tokenises the text again and expects the same tokens.
-std::string PromptOf(const Tokenizer& tokenizer, const Tokens& tokens) {
-  const auto probe = tokenizer.Encode("a", /*add_special=*/false, /*parse_special=*/false);
-  const bool adds_space = probe.ok() && !probe->empty() && tokenizer.Piece(probe->front(), false).substr(0, 1) == " ";
-  std::string text;
-  bool at_begin = true;
-  for (const int32_t token : tokens) {
-    const std::string piece = tokenizer.Piece(token, /*render_special=*/true);
-    text += piece.substr(adds_space && at_begin && piece.substr(0, 1) == " " ? 1 : 0);
-    at_begin = tokenizer.Piece(token, /*render_special=*/false).empty();
   }
   return text;
 }
@@ -180,7 +168,9 @@ ApiResult<HttpResponse> DetokenizeAnswer(const Served& served, std::string_view 
     }
     tokens.push_back(std::get<int32_t>(token));
   }
-  return JsonAnswer({{"content", TextOf(*served.tokenizer, tokens)}, {"prompt", PromptOf(*served.tokenizer, tokens)}});
+  const auto pieces = PiecesAsGiven(*served.tokenizer, tokens, /*render_special=*/true);
+  return JsonAnswer(
+      {{"content", TextOf(*served.tokenizer, tokens)}, {"prompt", fmt::format("{}", fmt::join(pieces, ""))}});
 }
 
 ApiResult<HttpResponse> ApplyTemplateAnswer(const Served& served, std::string_view body) {

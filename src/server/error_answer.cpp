@@ -12,4 +12,12 @@ HttpResponse ErrorAnswer(const ApiError& error) {
   return response;
 }
 
+HttpResponse HttpErrorAnswer(int status, const std::string& reason) {
+  ApiError error = status >= 500 ? UnavailableError(reason) : InvalidRequest("", reason);
+  error.status = status;
+  HttpResponse response = ErrorAnswer(error);
+  response.headers.emplace_back("Access-Control-Allow-Origin", "*");
+  return response;
+}
+
 }  // namespace espalier

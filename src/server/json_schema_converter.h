@@ -34,6 +34,7 @@ class JsonSchemaConverter {
   std::string VisitTypes(const nlohmann::json& schema, const std::string& path);
   std::string VisitType(const nlohmann::json& schema, const std::string& type, const std::string& path);
   std::string Enumeration(const nlohmann::json& values, const std::string& path);
+  std::string Format(const nlohmann::json& format, const std::string& path);
   std::string String(const nlohmann::json& schema, const std::string& path);
   std::string Array(const nlohmann::json& schema, const std::string& path);
   std::string Tuple(const nlohmann::json& items, const std::string& path);

@@ -180,7 +180,10 @@ std::string JsonSchemaConverter::VisitRef(const Json& reference, const std::stri
     return known->second.empty() ? Unsupported(path, "a schema within itself is not supported") : known->second;
   }
   const Json* target = Resolve(pointer);
-  if (target == nullptr || target == &root_) {
+  if (target == &root_) {
+    return Unsupported(path, "a schema within itself is not supported");
+  }
+  if (target == nullptr) {
     return Fail(WrongValue(path, "a reference to a part of the same schema", reference));
   }
   known->second = Rule(Visit(*target, path));

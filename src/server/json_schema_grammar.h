@@ -20,8 +20,9 @@ std::string JsonObjectGrammar();
 //   properties, required: members in the schema's own order, no others; additionalProperties counts only where there
 //     are no properties;
 //   items (one schema, or one for each element), prefixItems, minItems, maxItems;
-//   minLength, maxLength; $ref to a part of the same schema ("#/$defs/x"), but not to one that it is within.
-// Keywords that only describe (title, description, default, format, ...) are ignored.
+//   minLength, maxLength, or format (date, time, date-time, uuid) of strings; $ref to a part of the same schema
+//   ("#/$defs/x"), but not to one that it is within.
+// Keywords that only describe (title, description, default, ...) are ignored.
 // `order`: of the members of properties; `param`: what the schema is called in messages.
 ApiResult<std::string> GrammarOfJsonSchema(const nlohmann::json& schema, const JsonKeyOrder& order,
                                            const std::string& param);

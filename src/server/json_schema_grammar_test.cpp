@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "server/completion_request.h"
+#include "text/gbnf.h"
 
 namespace espalier {
 namespace {
@@ -120,6 +121,48 @@ TEST(JsonSchemaGrammar, ReferencesLeadSomewhereAndNotBack) {
   EXPECT_EQ(Refused(R"({"$ref": 3})"), "schema.$ref");
   Refused(R"({"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}})");
   EXPECT_EQ(Rules(R"({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "null"}}})"), "root ::= r0\nr0 ::= null\n");
+}
+
+TEST(JsonSchemaGrammar, SaysThatASchemaWithinItselfIsNotSupported) {
+  for (const char* schema : {R"({"$ref": "#"})", R"({"properties": {"child": {"$ref": "#"}}})"}) {
+    const auto grammar = Convert(schema);
+    ASSERT_TRUE(IsError(grammar));
+    EXPECT_NE(std::get<ApiError>(grammar).message.find("a schema within itself is not supported"), std::string::npos);
+  }
+}
+
+TEST(JsonSchemaGrammar, FormatsOfTimeAreFollowedAndOthersRefused) {
+  EXPECT_EQ(Rules(R"({"type": "string", "format": "date"})"), R"GBNF(root ::= r0
+r0 ::= "\"" [0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01]) "\""
+)GBNF");
+  for (const char* format : {"date-time", "time", "uuid"}) {
+    EXPECT_NE(Rules(fmt::format(R"({{"format": "{}"}})", format)), "");
+  }
+  EXPECT_EQ(Refused(R"({"type": "string", "format": "email"})"), "schema.format");
+  EXPECT_EQ(Refused(R"({"type": "string", "format": 3})"), "schema.format");
+  EXPECT_EQ(Refused(R"({"type": "string", "format": "date", "maxLength": 3})"), "schema");
+  EXPECT_EQ(Rules(R"({"type": "integer", "format": "int64"})"), "root ::= integer\n") << "means strings only";
+}
+
+// Whatever a schema becomes libllama takes.
+TEST(JsonSchemaGrammar, LargeSchemasStayWithinTheBoundsOfGrammars) {
+  std::string properties;
+  for (int i = 0; i < 300; ++i) {
+    properties += fmt::format(R"({}"p{}": {{"type": ["string", "number"], "minLength": 1}})", i == 0 ? "" : ", ", i);
+  }
+  std::string nested = R"({"type": "null"})";
+  for (int i = 0; i < 120; ++i) {
+    nested = R"({"anyOf": [{"type": "null"}, )" + nested + "]}";
+  }
+  for (const std::string& schema :
+       {std::string("{}"), "{\"properties\": {" + properties + "}}", nested, std::string(R"({"maxLength": 1000})"),
+        std::string(R"({"items": {"type": "string", "format": "date-time"}, "minItems": 100, "maxItems": 900})")}) {
+    const auto grammar = Convert(schema);
+    ASSERT_FALSE(IsError(grammar)) << std::get<ApiError>(grammar).message;
+    const Status status = CheckGbnf(std::get<std::string>(grammar), [](std::string_view) { return false; });
+    EXPECT_TRUE(status.ok()) << status.message();
+  }
+  EXPECT_TRUE(CheckGbnf(JsonObjectGrammar(), [](std::string_view) { return false; }).ok());
 }
 
 TEST(JsonSchemaGrammar, LongChainsOfReferencesEndInAnErrorNotInTheStack) {

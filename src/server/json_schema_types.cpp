@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "model/quote.h"
 #include "server/api_fields.h"
@@ -27,7 +28,7 @@ std::string JsonSchemaConverter::VisitTypes(const Json& schema, const std::strin
     const auto has = [&](const char* name) { return schema.contains(name); };
     const bool object = has("properties") || has("required") || has("additionalProperties");
     const bool array = has("items") || has("prefixItems") || has("minItems") || has("maxItems");
-    const bool string = has("minLength") || has("maxLength");
+    const bool string = has("minLength") || has("maxLength") || has("format");
     return object   ? VisitType(schema, "object", path)
            : array  ? VisitType(schema, "array", path)
            : string ? VisitType(schema, "string", path)
@@ -77,7 +78,28 @@ std::optional<int64_t> JsonSchemaConverter::Count(const Json& schema, const char
   return count;
 }
 
+// What stands between the quotes.
+std::string JsonSchemaConverter::Format(const Json& format, const std::string& path) {
+  const std::string date = R"([0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01]))";
+  const std::string minutes = R"(([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])";
+  const std::string time = minutes + R"( ":" [0-5] [0-9] ("." [0-9]{3})? ("Z" | [-+] )" + minutes + ")";
+  const std::string uuid = R"([0-9a-fA-F]{8} ("-" [0-9a-fA-F]{4}){3} "-" [0-9a-fA-F]{12})";
+  for (const auto& [name, rule] : {std::pair{"date", date}, std::pair{"time", time},
+                                   std::pair{"date-time", date + " \"T\" " + time}, std::pair{"uuid", uuid}}) {
+    if (format == Json(name)) {
+      return rule;
+    }
+  }
+  return Fail(WrongValue(path, "date, time, date-time or uuid", format));
+}
+
 std::string JsonSchemaConverter::String(const Json& schema, const std::string& path) {
+  if (schema.contains("format")) {
+    if (schema.contains("minLength") || schema.contains("maxLength")) {
+      return Unsupported(path, "\"format\" beside minLength or maxLength is not supported");
+    }
+    return Rule(fmt::format(R"("\"" {} "\"")", Format(schema["format"], path + ".format")));
+  }
   const int64_t least = Count(schema, "minLength", path).value_or(0);
   const auto most = Count(schema, "maxLength", path);
   if (least == 0 && !most) {

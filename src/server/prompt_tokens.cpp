@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <random>
 #include <span>
 #include <string>
 #include <utility>
@@ -129,11 +130,9 @@ int64_t AnswerTokens(const Served& served, int64_t asked, int64_t prompt_tokens)
   return std::clamp<int64_t>(room(largest), 1, most);
 }
 
-ApiResult<std::unique_ptr<Sampler>> MakeSampler(const Served& served, const CompletionRequest& request, int choice) {
+ApiResult<SamplerOptions> SamplingOf(const Served& served, const CompletionRequest& request) {
   SamplerOptions options = request.sampling;
-  if (options.seed != SamplerOptions::kRandomSeed) {
-    options.seed += static_cast<uint32_t>(choice);
-  }
+  FitToContext(served.context_tokens, &options);
   for (const TextBias& bias : request.text_biases) {
     const auto tokens = served.tokenizer->Encode(bias.text, false, false);
     if (!tokens.ok()) {
@@ -143,11 +142,31 @@ ApiResult<std::unique_ptr<Sampler>> MakeSampler(const Served& served, const Comp
       options.logit_bias.push_back({token, bias.bias});
     }
   }
-  auto sampler = Sampler::Create(*served.tokenizer, options);
+  const auto sampler = Sampler::Create(*served.tokenizer, options);
   if (!sampler.ok()) {
-    return ErrorFromStatus(sampler.status());
+    ApiError error = ErrorFromStatus(sampler.status());
+    // Everything else was checked when it was read.
+    if (!request.grammar_field.empty()) {
+      error.param = request.grammar_field;
+      error.message = fmt::format("field '{}': {}", request.grammar_field, error.message);
+    }
+    return error;
   }
-  return *std::move(sampler);
+  return options;
+}
+
+uint32_t SeedOf(uint32_t asked, int choice) {
+  const bool draw = asked == SamplerOptions::kRandomSeed;
+  const uint32_t seed = draw ? std::random_device()() : asked + static_cast<uint32_t>(choice);
+  return seed == SamplerOptions::kRandomSeed ? 0 : seed;  // which would be another one when the sampler is made
+}
+
+SamplerMaker MakerOf(const Served& served, std::shared_ptr<const SamplerOptions> options, uint32_t seed) {
+  return [tokenizer = served.tokenizer, options = std::move(options), seed] {
+    SamplerOptions own = *options;
+    own.seed = seed;
+    return Sampler::Create(*tokenizer, own);
+  };
 }
 
 }  // namespace espalier

@@ -1,7 +1,8 @@
-// Prompts and limits of a completion request, in tokens of the model that is served.
+// Prompts, limits and samplers of a completion request, by the model that is served.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "server/api_error.h"
@@ -21,7 +22,14 @@ ApiResult<std::vector<std::vector<int32_t>>> PromptTokens(const Served& served, 
 // does not say gets all of its context, or what the budget has room for.
 int64_t AnswerTokens(const Served& served, int64_t asked, int64_t prompt_tokens);
 
-// The sampler of choice `choice`: a fixed seed is another one for each.
-ApiResult<std::unique_ptr<Sampler>> MakeSampler(const Served& served, const CompletionRequest& request, int choice);
+// How to sample: of the request and, where it does not say, the server; biases of texts are among those of tokens. A
+// sampler was made of them once: 400 naming the field where none can be.
+ApiResult<SamplerOptions> SamplingOf(const Served& served, const CompletionRequest& request);
+
+// The seed of choice `choice`: one that was asked for is another one for each, else it is drawn.
+uint32_t SeedOf(uint32_t asked, int choice);
+
+// `options` are what all choices share.
+SamplerMaker MakerOf(const Served& served, std::shared_ptr<const SamplerOptions> options, uint32_t seed);
 
 }  // namespace espalier

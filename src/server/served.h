@@ -29,6 +29,7 @@ struct Served {
   size_t longest_piece = 0;    // bytes of the longest token; 0: not known
   int n_parallel = 1;
   SamplerOptions sampling;  // defaults for what a request does not say
+  int64_t max_tokens = -1;  // likewise; -1: RequestDefaults'
   std::string profile;      // its file; empty: none
   int64_t created_unix = 0;
 };

@@ -24,8 +24,8 @@ void TakeRow(Work& work, int64_t position, std::span<const float> logits, std::v
     ++work.scores_told;
     return;
   }
-  const int32_t token = request.sampler->Sample(logits);
-  SampledToken result = {&work, {}, request.sampler->Accept(token)};
+  const int32_t token = work.sampler->Sample(logits);
+  SampledToken result = {&work, {}, work.sampler->Accept(token)};
   if (request.n_top >= 0) {
     result.scores = ScoreToken(logits, token, request.n_top);
   } else {

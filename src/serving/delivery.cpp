@@ -79,8 +79,8 @@ void Delivery::End(const Work& work, FinishReason reason, Status status, Time no
   Tell(*ended, reason, std::move(status), now);
 }
 
-void Delivery::EndWaiting(std::unique_ptr<Work> work, FinishReason reason, Time now) {
-  Tell(*work, reason, Status::Ok(), now);
+void Delivery::EndWaiting(std::unique_ptr<Work> work, FinishReason reason, Time now, Status status) {
+  Tell(*work, reason, std::move(status), now);
 }
 
 void Delivery::Tell(const Work& work, FinishReason reason, Status status, Time now) {

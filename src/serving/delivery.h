@@ -38,8 +38,8 @@ class Delivery {
   void Deliver(std::span<const BatchShare> shares, std::span<const SampledToken> sampled, Time now);
   // Ends a work that runs.
   void End(const Work& work, FinishReason reason, Status status, Time now);
-  // Ends one that waited.
-  void EndWaiting(std::unique_ptr<Work> work, FinishReason reason, Time now);
+  // Ends one that waited. `status` is of kFailed.
+  void EndWaiting(std::unique_ptr<Work> work, FinishReason reason, Time now, Status status = Status::Ok());
 
   // Since the loop began.
   struct Counters {

@@ -33,7 +33,7 @@ class EngineLoopImpl final : public EngineLoop {
                                                     : engine_.capacity_cells(),
                  .n_vocab = parts.tokenizer->n_vocab()}),
         began_(clock_.Now()),
-        inbox_({.requests = options.max_waiting, .cells = options.max_waiting_cells}),
+        inbox_({.requests = options.max_waiting, .cells = options.max_waiting_cells}, options.max_running),
         tenancy_(parts.engine, &waiting_),
         keeper_({.engine = parts.engine,
                  .policy = parts.policy,
@@ -84,6 +84,7 @@ class EngineLoopImpl final : public EngineLoop {
   void CancelWork(RequestId id);
   void Admit(Time now);
   bool Admissible(const Work& work) const;
+  int FreeSlots() const;
   void Begin(std::unique_ptr<Work> work, Time now);
   bool LoadBlocks(Time now);
   bool ReprefillNext(Time now);
@@ -114,7 +115,7 @@ class EngineLoopImpl final : public EngineLoop {
 
 Result<RequestId> EngineLoopImpl::Submit(LoopRequest request) {
   ESPALIER_CHECK(!request.prompt.empty() && request.max_tokens >= 0 && request.listener != nullptr);
-  ESPALIER_CHECK(request.max_tokens == 0 || request.sampler != nullptr);
+  ESPALIER_CHECK(request.max_tokens == 0 || request.make_sampler != nullptr);
   if (Status status = CheckRequest(request, bounds_, publisher_.room()); !status.ok()) {
     inbox_.CountRefused();
     return status;
@@ -154,6 +155,15 @@ bool EngineLoopImpl::Admissible(const Work& work) const {
   return workload.kv_cells <= engine_.capacity_cells() && keeper_.CanServe(workload);
 }
 
+// How many more can be admitted at once, as far as is known: none while somebody waits whom the present limit has room
+// for, since others come behind.
+int EngineLoopImpl::FreeSlots() const {
+  const bool held_up = std::any_of(waiting_.begin(), waiting_.end(), [this](const auto& work) {
+    return work->cells() <= keeper_.largest_request_cells();
+  });
+  return held_up ? 0 : options_.max_running - static_cast<int>(tenancy_.running().size());
+}
+
 // First come, first served: who does not fit yet holds up those behind, or it might wait for ever. Except one that the
 // present limit has no room for even alone, which must wait for another limit.
 void EngineLoopImpl::Admit(Time now) {
@@ -175,11 +185,16 @@ void EngineLoopImpl::Admit(Time now) {
 
 void EngineLoopImpl::Begin(std::unique_ptr<Work> work, Time now) {
   if (work->started == Time()) {
+    if (work->request.max_tokens > 0) {
+      auto sampler = std::exchange(work->request.make_sampler, nullptr)();
+      if (!sampler.ok()) {
+        return delivery_.EndWaiting(std::move(work), FinishReason::kFailed, now, sampler.status());
+      }
+      work->sampler = *std::move(sampler);
+      work->sampler->AcceptPrompt(work->tokens);
+    }
     work->started = now;
     work->transitions_at_start = keeper_.transitions();
-    if (work->request.sampler != nullptr) {
-      work->request.sampler->AcceptPrompt(work->tokens);
-    }
   }
   tenancy_.Begin(std::move(work), keeper_.plan_epoch());
 }
@@ -281,7 +296,7 @@ Result<bool> EngineLoopImpl::Step() {
   const Time now = clock_.Now();
   steps_.last_ms = MillisecondsBetween(start, now);
   keeper_.Watch(now, steps_.last_ms);
-  inbox_.TellQueue(static_cast<int>(waiting_.size()), waiting_.cells());
+  inbox_.TellQueue(static_cast<int>(waiting_.size()), waiting_.cells(), FreeSlots());
   if (publisher_.due(now)) {
     publisher_.Publish(steps_, now);
   }

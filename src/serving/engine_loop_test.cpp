@@ -356,14 +356,17 @@ TEST_F(EngineLoopTest, RefusesWhatTheBudgetHasNoRoomForEvenAlone) {
 TEST_F(EngineLoopTest, RefusesWhenTheQueueIsFullAndTakesMoreWhenItIsNot) {
   Start({.max_running = 1, .max_waiting = 3});
   std::vector<Sent> sent;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     sent.push_back(SendLong(5, 5));
   }
   EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
-  Step();  // one of them runs now
+  Step();  // one of them runs now, as it was counted to
+  EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
+  StepUntilEnded(sent[0]);
+  Step();  // the next one runs
   sent.push_back(SendLong(5, 5));
   EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
-  EXPECT_EQ(loop_->snapshot().refused, 2);
+  EXPECT_EQ(loop_->snapshot().refused, 3);
   for (const Sent& one : sent) {
     StepUntilEnded(one);
     ExpectLoneAnswer(one);
@@ -372,11 +375,76 @@ TEST_F(EngineLoopTest, RefusesWhenTheQueueIsFullAndTakesMoreWhenItIsNot) {
 
 TEST_F(EngineLoopTest, RefusesWhenTheQueueAsksForTooManyCells) {
   Start({.max_running = 1, .max_waiting_cells = 100});
+  const Sent runs = SendLong(5, 5);
   SendLong(150, 51);  // one of whatever size may wait
   EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
+  StepUntilEnded(runs);
   Step();
   SendLong(50, 51);
   EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
+}
+
+TEST_F(EngineLoopTest, OnlyThoseWhoHaveToWaitCountForTheQueue) {
+  Start({.max_running = 2, .max_waiting = 0});
+  const Sent first = SendLong(5, 5);
+  const Sent second = SendLong(5, 20);
+  EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy) << "both slots are spoken for";
+  Step();
+  EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy) << "both slots are taken";
+  StepUntilEnded(first);
+  const Sent third = SendLong(5, 5);
+  EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
+  for (const Sent& one : {second, third}) {
+    StepUntilEnded(one);
+    ExpectLoneAnswer(one);
+  }
+  // Behind one that waits for memory nobody is admitted, whatever is free.
+  Start({.max_running = 4, .max_waiting = 1});
+  SendLong(250, 51);
+  Step();
+  SendLong(250, 51);
+  Step();
+  EXPECT_EQ(FreshSnapshot().waiting, 1);
+  EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
+}
+
+TEST_F(EngineLoopTest, SamplersAreMadeWhenRequestsAreAdmitted) {
+  Start({.max_running = 1});
+  int made = 0;
+  const auto send = [&](int64_t max_tokens) {
+    LoopRequest extra;
+    extra.make_sampler = [&made] {
+      ++made;
+      return MakeHistorySampler();
+    };
+    return Send(RandomPrompt(random_, 5), max_tokens, std::move(extra));
+  };
+  const Sent first = send(5);
+  const Sent second = send(5);
+  const Sent scored = send(0);
+  EXPECT_EQ(made, 0);
+  Step();
+  EXPECT_EQ(made, 1);
+  for (const Sent& one : {first, second}) {
+    StepUntilEnded(one);
+    ExpectLoneAnswer(one);
+  }
+  StepUntilEnded(scored);
+  EXPECT_EQ(made, 2) << "nothing is sampled for a prompt alone";
+}
+
+TEST_F(EngineLoopTest, WithoutASamplerARequestEndsAndTheOthersGoOn) {
+  Start({.max_running = 1});
+  LoopRequest bad;
+  bad.make_sampler = []() -> Result<std::unique_ptr<Sampler>> { return InvalidArgument("no such grammar"); };
+  const Sent failed = Send({1, 2, 3}, 5, std::move(bad));
+  const Sent good = SendLong(5, 5);
+  StepUntilEnded(good);
+  ExpectLoneAnswer(good);
+  ASSERT_EQ(failed.listener->ends.size(), 1u);
+  EXPECT_EQ(failed.listener->ends[0].reason, FinishReason::kFailed);
+  EXPECT_THAT(failed.listener->ends[0].status.message(), HasSubstr("no such grammar"));
+  EXPECT_EQ(engine_.n_sequences(), 0u + (loop_->options().cache_prompts ? 1u : 0u));
 }
 
 // --- ends before their time
@@ -452,9 +520,11 @@ TEST_F(EngineLoopTest, AFailingStepEndsItsBatchAndNobodyElse) {
 TEST_F(EngineLoopTest, ASamplerThatRefusesEndsItsOwnRequestOnly) {
   Start();
   LoopRequest refused;
-  auto sampler = std::make_unique<HistorySampler>();
-  sampler->refuses = 3;
-  refused.sampler = std::move(sampler);
+  refused.make_sampler = []() -> Result<std::unique_ptr<Sampler>> {
+    auto sampler = std::make_unique<HistorySampler>();
+    sampler->refuses = 3;
+    return std::unique_ptr<Sampler>(std::move(sampler));
+  };
   Sent bad;
   do {
     bad.prompt = RandomPrompt(random_, 8);

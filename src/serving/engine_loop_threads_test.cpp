@@ -83,7 +83,7 @@ class EngineLoopThreads : public LoopFixture {
     LoopRequest request;
     request.prompt = std::move(prompt);
     request.max_tokens = max_tokens;
-    request.sampler = std::make_unique<HistorySampler>();
+    request.make_sampler = MakeHistorySampler;
     request.listener = listener;
     return loop_->Submit(std::move(request));
   }

@@ -81,6 +81,10 @@ class HistorySampler final : public Sampler {
   int accepted_ = 0;
 };
 
+inline Result<std::unique_ptr<Sampler>> MakeHistorySampler() {
+  return std::unique_ptr<Sampler>(std::make_unique<HistorySampler>());
+}
+
 struct LoneAnswer {
   std::vector<int32_t> tokens;
   FinishReason reason = FinishReason::kLength;

@@ -92,8 +92,8 @@ class LoopFixture : public testing::Test {
     Sent sent = {0, prompt, max_tokens, std::make_shared<RecordingListener>()};
     extra.prompt = std::move(prompt);
     extra.max_tokens = max_tokens;
-    if (extra.sampler == nullptr && max_tokens > 0) {
-      extra.sampler = std::make_unique<HistorySampler>();
+    if (extra.make_sampler == nullptr && max_tokens > 0) {
+      extra.make_sampler = MakeHistorySampler;
     }
     extra.listener = sent.listener;
     ESPALIER_ASSIGN_OR_RETURN(sent.id, loop_->Submit(std::move(extra)));

@@ -7,15 +7,15 @@ namespace espalier {
 
 Result<RequestId> LoopInbox::Put(std::unique_ptr<Work> work) {
   const std::lock_guard lock(mutex_);
-  const Status status = stopping_ ? Busy("the server is shutting down")
-                                  : CheckQueueBounds(bounds_, in_queue_, queue_cells_, work->cells());
+  const Status status = stopping_         ? Busy("the server is shutting down")
+                        : free_slots_ > 0 ? Status::Ok()
+                                          : CheckQueueBounds(bounds_, in_queue_, queue_cells_, work->cells());
   if (!status.ok()) {
     ++refused_;
     return status;
   }
   work->id = ++last_id_;
-  ++in_queue_;
-  queue_cells_ += work->cells();
+  CountLocked(*work);
   messages_.submitted.push_back(std::move(work));
   wake_.notify_one();
   return last_id_;
@@ -56,13 +56,22 @@ LoopInbox::Messages LoopInbox::Take() {
   return std::exchange(messages_, {});
 }
 
-void LoopInbox::TellQueue(int requests, int64_t cells) {
+void LoopInbox::CountLocked(const Work& work) {
+  if (free_slots_ > 0) {
+    --free_slots_;
+  } else {
+    ++in_queue_;
+    queue_cells_ += work.cells();
+  }
+}
+
+void LoopInbox::TellQueue(int requests, int64_t cells, int free_slots) {
   const std::lock_guard lock(mutex_);
   in_queue_ = requests;
   queue_cells_ = cells;
+  free_slots_ = free_slots;
   for (const auto& work : messages_.submitted) {
-    ++in_queue_;
-    queue_cells_ += work->cells();
+    CountLocked(*work);
   }
 }
 

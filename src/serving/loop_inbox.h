@@ -19,9 +19,10 @@ class LoopInbox {
  public:
   using Time = Work::Time;
 
-  explicit LoopInbox(const QueueBounds& bounds) : bounds_(bounds) {}
+  // `free_slots`: of the loop, as TellQueue has it.
+  explicit LoopInbox(const QueueBounds& bounds, int free_slots = 0) : bounds_(bounds), free_slots_(free_slots) {}
 
-  // Gives the work its id. kBusy if the queue is full or the loop is stopping.
+  // Gives the work its id. kBusy if the queue is full or the loop is stopping. Whom a slot is free for does not wait.
   Result<RequestId> Put(std::unique_ptr<Work> work);
   void Cancel(RequestId id);
   void Wake();
@@ -37,8 +38,8 @@ class LoopInbox {
     bool look = false;  // somebody called Wake or Stop
   };
   Messages Take();
-  // What waits in the loop's own queue, for the bounds.
-  void TellQueue(int requests, int64_t cells);
+  // What waits in the loop's own queue, for the bounds, and how many more need not wait.
+  void TellQueue(int requests, int64_t cells, int free_slots);
   // Stopped, and there is nothing left to do (`idle`: nor in the loop), or no time to do it.
   bool Drained(bool idle, Time now) const;
   // Until there is a message, for `longest` at most; when stopped and idle not at all.
@@ -48,12 +49,16 @@ class LoopInbox {
   static constexpr int kMostPauses = 10;
 
  private:
+  // One more is submitted: takes a free slot, or a place in the queue.
+  void CountLocked(const Work& work);
+
   const QueueBounds bounds_;
   mutable std::mutex mutex_;  // guards everything below
   std::condition_variable wake_;
   Messages messages_;
   RequestId last_id_ = 0;
-  int in_queue_ = 0;  // waiting, and submitted but not taken yet
+  int free_slots_ = 0;  // that no submitted request was counted for
+  int in_queue_ = 0;    // waiting, and submitted without a free slot
   int64_t queue_cells_ = 0;
   int64_t refused_ = 0;
   bool stopping_ = false;

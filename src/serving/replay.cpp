@@ -92,7 +92,7 @@ class Player {
       LoopRequest request;
       request.prompt = MakePrompt(options_.prompts, trace_.seed, arrival);
       request.max_tokens = arrival.max_tokens;
-      ESPALIER_ASSIGN_OR_RETURN(request.sampler, parts_.make_sampler(arrival.prompt_seed));
+      request.make_sampler = [make = parts_.make_sampler, seed = arrival.prompt_seed] { return make(seed); };
       request.listener = ReplayRecorder::Listen(recorder_, due);
       recorder_->OnRequest();
       const auto id = parts_.loop->Submit(std::move(request));
@@ -199,6 +199,7 @@ Status CheckOptions(const ReplayOptions& o) {
 Result<ReplayReport> Replay(const LoadTrace& trace, const ReplayParts& parts, const ReplayOptions& options) {
   ESPALIER_RETURN_IF_ERROR(CheckTrace(trace));
   ESPALIER_RETURN_IF_ERROR(CheckOptions(options));
+  ESPALIER_RETURN_IF_ERROR(parts.make_sampler(trace.seed).status());
   return Player(trace, parts, options).Play();
 }
 

@@ -41,7 +41,7 @@ class FakeLoop final : public EngineLoop {
   }
 
   Result<RequestId> Submit(LoopRequest request) override {
-    EXPECT_NE(request.sampler, nullptr);
+    EXPECT_TRUE(request.make_sampler != nullptr && request.make_sampler().ok());
     prompts.push_back(request.prompt);
     submitted_at.push_back(clock_->Now());
     if (request.prompt.size() > 100) {

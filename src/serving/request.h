@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -70,13 +71,17 @@ class RequestListener {
   virtual void OnEnd(const RequestEnd& end) = 0;
 };
 
+using SamplerMaker = std::function<Result<std::unique_ptr<Sampler>>()>;
+
 struct LoopRequest {
-  std::vector<int32_t> prompt;       // not empty
-  int64_t max_tokens = 0;            // to generate; 0: only the prompt is computed. KV is reserved for all of them
-  std::unique_ptr<Sampler> sampler;  // fresh; needed if max_tokens > 0
-  int n_top = -1;                    // likeliest tokens told with each token; 0: its own probability only; -1: neither
-  bool prompt_scores = false;        // tell the scores of the prompt, too; computes all of it anew
-  bool cache_prompt = true;  // may begin with what an earlier request computed, and leave its own to a later one
+  std::vector<int32_t> prompt;  // not empty
+  int64_t max_tokens = 0;       // to generate; 0: only the prompt is computed. KV is reserved for all of them
+  // A fresh sampler; needed if max_tokens > 0. Called once, on the engine thread, when the request is first admitted,
+  // so that those that wait hold no grammar. A failure is the request's end.
+  SamplerMaker make_sampler;
+  int n_top = -1;              // likeliest tokens told with each token; 0: its own probability only; -1: neither
+  bool prompt_scores = false;  // tell the scores of the prompt, too; computes all of it anew
+  bool cache_prompt = true;    // may begin with what an earlier request computed, and leave its own to a later one
   std::shared_ptr<RequestListener> listener;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Work {
   // Prompt and answer. The engine has computed the first `computed` of them; the next token comes out of the last one.
   // So a request that gave its KV up, or has to be computed again, is one whose `computed` is 0: nothing else differs.
   std::vector<int32_t> tokens;
+  std::unique_ptr<Sampler> sampler;  // from the first admission on; none where max_tokens is 0
   int64_t computed = 0;
   SequenceId sequence = -1;  // -1: holds no KV
 

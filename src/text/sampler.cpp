@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 #include <llama.h>
 
-#include <array>
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <exception>
 #include <limits>
+#include <utility>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
+#include "text/gbnf.h"
 #include "text/libllama.h"
 
 namespace espalier {
@@ -19,6 +23,8 @@ struct SamplerDeleter {
 };
 using SamplerPtr = std::unique_ptr<llama_sampler, SamplerDeleter>;
 
+constexpr int32_t kMostTokens = 1 << 20;
+
 Status CheckRange(const char* name, double value, double lowest, double highest) {
   if (value >= lowest && value <= highest) {  // false for NaN
     return Status::Ok();
@@ -28,7 +34,6 @@ Status CheckRange(const char* name, double value, double lowest, double highest)
 
 Status CheckOptions(const SamplerOptions& options, int32_t n_vocab) {
   constexpr double kMost = std::numeric_limits<float>::max();
-  constexpr double kMostTokens = 1 << 20;
   const auto check = [](const char* name, double value, double lowest, double highest) {
     return CheckRange(name, value, lowest, highest);
   };
@@ -49,6 +54,7 @@ Status CheckOptions(const SamplerOptions& options, int32_t n_vocab) {
   ESPALIER_RETURN_IF_ERROR(check("dry_base", options.dry_base, 0, kMost));
   ESPALIER_RETURN_IF_ERROR(check("dry_allowed_length", options.dry_allowed_length, 0, kMostTokens));
   ESPALIER_RETURN_IF_ERROR(check("dry_penalty_last_n", options.dry_penalty_last_n, 0, kMostTokens));
+  ESPALIER_RETURN_IF_ERROR(check("min_keep", options.min_keep, 0, INT32_MAX));
   ESPALIER_RETURN_IF_ERROR(check("mirostat", options.mirostat, 0, 2));
   ESPALIER_RETURN_IF_ERROR(check("mirostat_tau", options.mirostat_tau, 0, kMost));
   ESPALIER_RETURN_IF_ERROR(check("mirostat_eta", options.mirostat_eta, 0, kMost));
@@ -81,8 +87,11 @@ llama_sampler* BiasSampler(const Tokenizer& tokenizer, const llama_vocab* vocab,
 }
 
 void AddTruncatingSamplers(llama_sampler* chain, const llama_vocab* vocab, const SamplerOptions& options) {
-  constexpr size_t kMinKeep = 0;
-  std::array<const char*, 4> breakers = {"\n", ":", "\"", "*"};
+  const auto min_keep = static_cast<size_t>(options.min_keep);
+  std::vector<const char*> breakers;
+  for (const std::string& breaker : options.dry_sequence_breakers) {
+    breakers.push_back(breaker.c_str());
+  }
   const auto add = [chain](llama_sampler* sampler) { llama_sampler_chain_add(chain, sampler); };
   add(llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), options.repeat_last_n, options.repeat_penalty,
                                    options.frequency_penalty, options.presence_penalty));
@@ -90,10 +99,10 @@ void AddTruncatingSamplers(llama_sampler* chain, const llama_vocab* vocab, const
                              options.dry_penalty_last_n, breakers.data(), breakers.size()));
   add(llama_sampler_init_top_n_sigma(options.top_n_sigma));
   add(llama_sampler_init_top_k(options.top_k));
-  add(llama_sampler_init_typical(options.typical_p, kMinKeep));
-  add(llama_sampler_init_top_p(options.top_p, kMinKeep));
-  add(llama_sampler_init_min_p(options.min_p, kMinKeep));
-  add(llama_sampler_init_xtc(options.xtc_probability, options.xtc_threshold, kMinKeep, options.seed));
+  add(llama_sampler_init_typical(options.typical_p, min_keep));
+  add(llama_sampler_init_top_p(options.top_p, min_keep));
+  add(llama_sampler_init_min_p(options.min_p, min_keep));
+  add(llama_sampler_init_xtc(options.xtc_probability, options.xtc_threshold, min_keep, options.seed));
   add(llama_sampler_init_temp_ext(options.temperature, options.dynatemp_range, options.dynatemp_exponent));
   add(llama_sampler_init_dist(options.seed));
 }
@@ -116,25 +125,44 @@ SamplerPtr BuildChain(const Tokenizer& tokenizer, const llama_vocab* vocab, cons
 
 class LibllamaSampler final : public Sampler {
  public:
-  LibllamaSampler(SamplerPtr chain, SamplerPtr grammar, int32_t n_vocab)
-      : chain_(std::move(chain)), grammar_(std::move(grammar)), candidates_(static_cast<size_t>(n_vocab)) {}
+  LibllamaSampler(SamplerPtr chain, SamplerPtr grammar, double grammar_ms, int32_t n_vocab)
+      : chain_(std::move(chain)),
+        grammar_(std::move(grammar)),
+        grammar_ms_(grammar_ms),
+        n_vocab_(static_cast<size_t>(n_vocab)) {}
 
   int32_t Sample(std::span<const float> logits) override {
     const int32_t token = ApplyChain(logits, /*grammar_first=*/false);
-    if (!grammar_ || AllowedByGrammar(token)) {
+    if (!grammar_) {
+      return token;
+    }
+    const Stopwatch watch;
+    const bool allowed = AllowedByGrammar(token);
+    followed_ms_ = watch.Milliseconds();
+    if (allowed) {
       return token;
     }
     // Asking the grammar about one token is cheap, about the whole vocabulary dear; so only the rare token that it
     // refuses is drawn again.
-    return ApplyChain(logits, /*grammar_first=*/true);
+    const int32_t drawn = ApplyChain(logits, /*grammar_first=*/true);
+    followed_ms_ = watch.Milliseconds();
+    return drawn;
   }
 
   Status Accept(int32_t token) override {
     if (grammar_) {
+      const Stopwatch watch;
       try {
         llama_sampler_accept(grammar_.get(), token);
       } catch (const std::exception&) {
         return InvalidArgument(fmt::format("sampling: the grammar does not allow token {} here", token));
+      }
+      const double ms = std::exchange(followed_ms_, 0) + watch.Milliseconds();
+      if (ms > grammar_ms_) {
+        return InvalidArgument(
+            fmt::format("grammar: expected one that is followed within {:.0f} ms for a token, found one that took "
+                        "{:.0f} ms: there are too many ways to read the text so far",
+                        grammar_ms_, ms));
       }
     }
     llama_sampler_accept(chain_.get(), token);
@@ -151,11 +179,14 @@ class LibllamaSampler final : public Sampler {
 
  private:
   int32_t ApplyChain(std::span<const float> logits, bool grammar_first) {
-    ESPALIER_CHECK(logits.size() == candidates_.size());
+    // The thread's, not the sampler's: 1.5 MB for a vocabulary of 128 Ki tokens, and requests wait by the hundred.
+    thread_local std::vector<llama_token_data> candidates;
+    ESPALIER_CHECK(logits.size() == n_vocab_);
+    candidates.resize(n_vocab_);
     for (size_t i = 0; i < logits.size(); ++i) {
-      candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
+      candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
     }
-    llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
+    llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
     if (grammar_first) {
       llama_sampler_apply(grammar_.get(), &array);
     }
@@ -173,10 +204,41 @@ class LibllamaSampler final : public Sampler {
 
   SamplerPtr chain_;
   SamplerPtr grammar_;
-  std::vector<llama_token_data> candidates_;
+  const double grammar_ms_;
+  double followed_ms_ = 0;  // of the present token
+  const size_t n_vocab_;
 };
 
+// "<text>" or "<[id]>".
+bool IsOneToken(const Tokenizer& tokenizer, std::string_view text) {
+  if (text.substr(0, 2) != "<[") {
+    const auto tokens = tokenizer.Encode(text, /*add_special=*/false, /*parse_special=*/true);
+    return tokens.ok() && tokens->size() == 1;
+  }
+  uint32_t id = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data() + 2, end, id);
+  return error == std::errc() && std::string_view(rest, static_cast<size_t>(end - rest)) == "]>" &&
+         id < static_cast<uint32_t>(tokenizer.n_vocab());
+}
+
 }  // namespace
+
+void FitToContext(int64_t context_tokens, SamplerOptions* options) {
+  const auto most = static_cast<int32_t>(std::clamp<int64_t>(context_tokens, 0, kMostTokens));
+  for (int32_t* count : {&options->repeat_last_n, &options->dry_penalty_last_n}) {
+    *count = *count == -1 ? most : std::min(*count, most);
+  }
+}
+
+Status CheckGrammar(const Tokenizer& tokenizer, std::string_view grammar) {
+  constexpr size_t kMaxBytes = size_t{1} << 18;
+  if (grammar.size() > kMaxBytes) {
+    return InvalidArgument(
+        fmt::format("grammar: expected GBNF of at most {} bytes, found {}", kMaxBytes, grammar.size()));
+  }
+  return CheckGbnf(grammar, [&](std::string_view text) { return IsOneToken(tokenizer, text); });
+}
 
 Result<std::unique_ptr<Sampler>> Sampler::Create(const Tokenizer& tokenizer, const SamplerOptions& options) {
   StartLibllama();
@@ -184,17 +246,19 @@ Result<std::unique_ptr<Sampler>> Sampler::Create(const Tokenizer& tokenizer, con
   const auto* vocab = static_cast<const llama_vocab*>(tokenizer.native_vocab());
   SamplerPtr grammar;
   if (!options.grammar.empty()) {
+    ESPALIER_RETURN_IF_ERROR(CheckGrammar(tokenizer, options.grammar));
+    ClearLibllamaError();
     try {
       grammar.reset(llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root"));
     } catch (const std::exception&) {
       grammar.reset();
     }
     if (!grammar) {
-      return InvalidArgument("sampling: the grammar does not parse; expected GBNF with a rule named root");
+      return InvalidArgument(fmt::format("grammar: libllama cannot follow it: {}", LibllamaErrorOr("no reason given")));
     }
   }
-  return std::unique_ptr<Sampler>(std::make_unique<LibllamaSampler>(BuildChain(tokenizer, vocab, options),
-                                                                    std::move(grammar), tokenizer.n_vocab()));
+  return std::unique_ptr<Sampler>(std::make_unique<LibllamaSampler>(
+      BuildChain(tokenizer, vocab, options), std::move(grammar), options.grammar_ms, tokenizer.n_vocab()));
 }
 
 }  // namespace espalier

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -32,35 +33,48 @@ struct SamplerOptions {
   float top_n_sigma = -1;       // <= 0: off
   float xtc_probability = 0;    // 0: off
   float xtc_threshold = 0.1f;   // > 0.5: off
-  int32_t repeat_last_n = 64;   // tokens that the three penalties look at; 0: off
+  int32_t repeat_last_n = 64;   // tokens that the three penalties look at; 0: off; -1: FitToContext's
   float repeat_penalty = 1;     // 1: off
   float presence_penalty = 0;   // 0: off
   float frequency_penalty = 0;  // 0: off
   float dry_multiplier = 0;     // 0: off
   float dry_base = 1.75f;
   int32_t dry_allowed_length = 2;
-  int32_t dry_penalty_last_n = 64;  // 0: off
+  int32_t dry_penalty_last_n = 64;  // 0: off; -1: FitToContext's
   int32_t mirostat = 0;             // 0: off, 1, 2: replaces everything but temperature, bias and grammar
   float mirostat_tau = 5;           // target entropy
   float mirostat_eta = 0.1f;        // learning rate
-  bool ignore_eos = false;          // bans every token that ends a generation
+  std::vector<std::string> dry_sequence_breakers = {"\n", ":", "\"", "*"};
+  int32_t min_keep = 0;     // tokens that top_p, min_p, typical_p and XTC leave at least
+  bool ignore_eos = false;  // bans every token that ends a generation
   std::vector<LogitBias> logit_bias;
+  // Following a grammar may take so long for one token: libllama keeps a stack for each way to read the text so far,
+  // and there are grammars with 2^n of them. Then the token is refused, which ends the request instead of all others.
+  double grammar_ms = 5000;
   std::string grammar;  // GBNF with the start symbol "root"; empty: none
 };
 
-// The state of one generation: penalties remember tokens, a grammar where it stands. Thread rule: one thread at a time;
-// keeps no reference to the tokenizer except its vocabulary, so the tokenizer must outlive it.
+// -1 in what counts tokens means all of the context, and more than that means no more: what is remembered takes memory.
+void FitToContext(int64_t context_tokens, SamplerOptions* options);
+
+// kInvalidArgument, naming the place, where a grammar is none that a sampler of this vocabulary can follow (CheckGbnf).
+// Bounds the text to 256 KiB.
+Status CheckGrammar(const Tokenizer& tokenizer, std::string_view grammar);
+
+// The state of one generation: penalties remember tokens, a grammar where it stands. A few KiB without a grammar: what
+// depends on the vocabulary's size belongs to the thread that samples. Thread rule: one thread at a time; keeps no
+// reference to the tokenizer except its vocabulary, so the tokenizer must outlive it.
 class Sampler {
  public:
-  // Fails with kInvalidArgument on values outside their range, on a bias for an unknown token, and on a grammar that
-  // does not parse (libllama prints the reason to stderr itself).
+  // Fails with kInvalidArgument on values outside their range, on a bias for an unknown token, and as CheckGrammar.
   static Result<std::unique_ptr<Sampler>> Create(const Tokenizer& tokenizer, const SamplerOptions& options);
   virtual ~Sampler() = default;
 
   // The next token. Does not change penalties or grammar: Accept does. REQUIRES: n_vocab logits.
   virtual int32_t Sample(std::span<const float> logits) = 0;
 
-  // Takes a generated token into account. Fails, if a grammar is set, on a token that it does not allow.
+  // Takes a generated token into account. Fails, if a grammar is set, on a token that it does not allow, and where it
+  // took too long to follow.
   virtual Status Accept(int32_t token) = 0;
   // The prompt counts for the penalties, but not for the grammar.
   virtual void AcceptPrompt(std::span<const int32_t> tokens) = 0;

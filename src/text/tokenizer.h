@@ -45,8 +45,12 @@ struct ChatMessage {
   std::string content;
 };
 
+bool HasChatTemplate(const Model& model);
+
 // Renders messages with the model's chat template (one of libllama's built-in templates, found by the model's
-// tokenizer.chat_template; the template itself is never executed). Fails with kUnsupported where there is none.
+// tokenizer.chat_template; the template itself is never executed), or as ChatML where the model has none, which is
+// llama-server's way. Fails with kUnsupported on a template that libllama does not know, with kInvalidArgument, naming
+// the message, on one with a zero byte.
 Result<std::string> ApplyChatTemplate(const Model& model, std::span<const ChatMessage> messages, bool add_assistant);
 
 }  // namespace espalier

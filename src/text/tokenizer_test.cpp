@@ -139,11 +139,20 @@ TEST(ChatTemplate, NamesAnUnknownTemplate) {
   EXPECT_THAT(text.status().message(), HasSubstr("nobody_knows_me"));
 }
 
-TEST(ChatTemplate, SaysThatThereIsNone) {
-  const auto text = ApplyChatTemplate(*OpenTwin(), {}, true);
+TEST(ChatTemplate, IsChatMlWhereTheModelHasNone) {
+  const std::vector<ChatMessage> messages = {{"user", "Hello"}};
+  EXPECT_FALSE(HasChatTemplate(*OpenTwin()));
+  const auto text = ApplyChatTemplate(*OpenTwin(), messages, true);
+  ASSERT_TRUE(text.ok()) << text.status().message();
+  EXPECT_EQ(*text, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
+}
+
+TEST(ChatTemplate, RefusesZeroBytesWhichWouldEndTheMessage) {
+  const std::vector<ChatMessage> messages = {{"user", "a"}, {"user", std::string("b\0c", 3)}};
+  const auto text = RenderWith("<|im_start|>", messages, true);
   ASSERT_FALSE(text.ok());
-  EXPECT_EQ(text.status().code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(text.status().message(), HasSubstr("tokenizer.chat_template"));
+  EXPECT_EQ(text.status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_THAT(text.status().message(), HasSubstr("message 1"));
 }
 
 }  // namespace
