@@ -1,5 +1,6 @@
-// make_seeds FOLDER: writes the hand-made seeds of gguf_fuzz and profile_fuzz to FOLDER/gguf and FOLDER/profile, each a
-// valid file that shows the fuzzer one more part of the format.
+// make_seeds FOLDER: writes the hand-made seeds of gguf_fuzz, split_fuzz, profile_fuzz, plan_fuzz, trace_fuzz,
+// http_fuzz and gbnf_fuzz to folders of these names in it, each a valid input that shows the fuzzer one more part of
+// the format.
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -136,6 +137,117 @@ espalier::Status WriteProfileSeeds(const std::string& folder) {
   return Status::Ok();
 }
 
+espalier::Status WriteModels(const std::string& folder) {
+  const std::pair<const char*, std::function<void(GgufBytes&)>> seeds[] = {
+      {"plain", [](GgufBytes&) {}}, {"types", EveryType}, {"bpe", Bpe},
+      {"sentences", Sentences},     {"yarn", Yarn},       {"biases", Biases},
+      {"quantised", Quantised},     {"aligned", Aligned}, {"empty", Empty},
+  };
+  for (const auto& [name, edit] : seeds) {
+    GgufBytes file = TinyLlama();
+    edit(file);
+    ESPALIER_RETURN_IF_ERROR(espalier::WriteWholeFile(folder + "/" + name + ".gguf", file.Build()));
+  }
+  return espalier::Status::Ok();
+}
+
+// The files of one model, one behind the other. Small: no vocabulary, and the same tensors in each way to split them.
+espalier::Status WriteSplits(const std::string& folder) {
+  const std::vector<size_t> splits[] = {{1, 2}, {0, 3}, {1, 1, 1}, {3}};
+  for (const std::vector<size_t>& counts : splits) {
+    std::string bytes;
+    for (size_t no = 0; no < counts.size(); ++no) {
+      GgufBytes part;
+      if (no == 0) {
+        part.Set("general.architecture", Str("llama"));
+      }
+      part.Set("split.no", U16(static_cast<uint16_t>(no)));
+      part.Set("split.count", U16(static_cast<uint16_t>(counts.size())));
+      part.Set("split.tensors.count", I32(3));
+      for (size_t i = 0; i < counts[no]; ++i) {
+        part.Tensor(std::string(1, static_cast<char>('a' + no)) + std::to_string(i)).ne = {4, 2};
+      }
+      bytes += part.Build();
+    }
+    ESPALIER_RETURN_IF_ERROR(espalier::WriteWholeFile(
+        folder + "/" + std::to_string(counts.size()) + "-" + std::to_string(counts[0]), bytes));
+  }
+  return espalier::Status::Ok();
+}
+
+using Texts = std::vector<std::string>;
+
+// The first byte is the number of layers, less one.
+const Texts& Plans() {
+  static const Texts texts = {
+      "\x0f"
+      R"({"keep": {"a3": 0, "f9": 0.5}, "loss": [1, {"a3": 2}]})",
+      "\x0f"
+      "a3=0 f9=0.5"};
+  return texts;
+}
+
+const Texts& Traces() {
+  static const std::string head =
+      R"({"trace": "espalier-load-trace", "version": 1, "name": "two", "seed": 9, "duration_seconds": 60.5})"
+      "\n";
+  static const Texts texts = {
+      head + R"({"at": 2, "prompt_tokens": 120, "max_tokens": 64})"
+             "\r\n\n"
+             R"({"at": 1.25, "prompt_tokens": 12, "max_tokens": 6, "prompt_seed": 7, "shared_prefix_tokens": 4})",
+      head + R"({"at": 30, "memory_budget": "60%"})"
+             "\n"
+             R"({"at": 10, "memory_budget": 734003200})"
+             "\n"
+             R"({"at": 10, "memory_budget": "2.5 GiB"})",
+      head};
+  return texts;
+}
+
+// The first byte is how they are cut.
+const Texts& Connections() {
+  static const Texts texts = {
+      "aGET /health?x=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: b c\r\n\r\n",
+      "\x05POST /v1/%63ompletions HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n{ }",
+      "\x02POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n0\r\nX: y\r\n\r\n",
+      "\x10GET http://a:80/b HTTP/1.1\r\nHost: a\r\n\r\n\r\nHEAD /c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+      "\x20GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+  };
+  return texts;
+}
+
+// As llama.cpp's examples write them.
+const Texts& Grammars() {
+  static const Texts texts = {
+      "root ::= \"yes\" | \"no\"",
+      "root ::= (expr \"=\" ws term \"\\n\")+\nexpr ::= term ([-+*/] term)*\nterm ::= num | \"(\" expr \")\" ws\n"
+      "num ::= [0-9]+ ws\nws ::= [ \\t\\n]*",
+      "root ::= \"\\x41\\u00e9\" [^\\x00-\\x1f] \"a\"{3} \"b\"{2,} \"c\"{0,4} # end\n",
+      "root ::= <end> | !<[7]> . a?\r\na ::= \"\" | \"x\" a",
+  };
+  return texts;
+}
+
+espalier::Status WriteTexts(const std::string& folder, const Texts& texts) {
+  for (size_t i = 0; i < texts.size(); ++i) {
+    ESPALIER_RETURN_IF_ERROR(espalier::WriteWholeFile(folder + "/" + std::to_string(i), texts[i]));
+  }
+  return espalier::Status::Ok();
+}
+
+espalier::Status WriteAll(const std::string& folder) {
+  for (const char* name : {"gguf", "split", "profile", "plan", "trace", "http", "gbnf"}) {
+    std::filesystem::create_directories(folder + "/" + name);
+  }
+  ESPALIER_RETURN_IF_ERROR(WriteModels(folder + "/gguf"));
+  ESPALIER_RETURN_IF_ERROR(WriteSplits(folder + "/split"));
+  ESPALIER_RETURN_IF_ERROR(WriteProfileSeeds(folder + "/profile"));
+  ESPALIER_RETURN_IF_ERROR(WriteTexts(folder + "/plan", Plans()));
+  ESPALIER_RETURN_IF_ERROR(WriteTexts(folder + "/trace", Traces()));
+  ESPALIER_RETURN_IF_ERROR(WriteTexts(folder + "/http", Connections()));
+  return WriteTexts(folder + "/gbnf", Grammars());
+}
+
 int Failed(const espalier::Status& status) {
   std::fprintf(stderr, "make_seeds: %s\n", status.message().c_str());
   return 1;
@@ -148,19 +260,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "make_seeds: expected one folder\n");
     return 2;
   }
-  const std::pair<const char*, std::function<void(GgufBytes&)>> seeds[] = {
-      {"plain", [](GgufBytes&) {}}, {"types", EveryType}, {"bpe", Bpe},
-      {"sentences", Sentences},     {"yarn", Yarn},       {"biases", Biases},
-      {"quantised", Quantised},     {"aligned", Aligned}, {"empty", Empty},
-  };
-  for (const auto& [name, edit] : seeds) {
-    GgufBytes file = TinyLlama();
-    edit(file);
-    const auto status = espalier::WriteWholeFile(std::string(argv[1]) + "/gguf/" + name + ".gguf", file.Build());
-    if (!status.ok()) {
-      return Failed(status);
-    }
-  }
-  const auto status = WriteProfileSeeds(std::string(argv[1]) + "/profile");
+  const auto status = WriteAll(argv[1]);
   return status.ok() ? 0 : Failed(status);
 }

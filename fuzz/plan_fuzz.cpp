@@ -1,10 +1,12 @@
-// What people type: plans, blocks to drop, workloads, byte counts. The first byte chooses the number of layers.
+// What people type: plans (also in JSON), blocks to drop, workloads, byte counts. The first byte chooses the number of
+// layers.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "cli/plan_file.h"
 #include "model/plan.h"
 #include "model/workload.h"
 
@@ -56,6 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
   CheckPlan(Plan::Parse(text, n_layer), n_layer);
   CheckPlan(Plan::ParseDrop(text, n_layer), n_layer);
+  CheckPlan(espalier::ParseJsonPlan(text, n_layer), n_layer);
   CheckWorkload(text);
   CheckBytes(text);
   return 0;

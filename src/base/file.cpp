@@ -20,6 +20,14 @@ uint64_t PageSize() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
 std::string SystemError(int error) { return std::strerror(error); }
 
+const char* KindName(mode_t mode) {
+  return S_ISDIR(mode)                    ? "a folder"
+         : S_ISFIFO(mode)                 ? "a pipe"
+         : S_ISSOCK(mode)                 ? "a socket"
+         : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
+                                          : "something else";
+}
+
 }  // namespace
 
 Status ByteSource::CheckRange(uint64_t offset, uint64_t length) const {
@@ -38,7 +46,8 @@ Status MemorySource::ReadAt(uint64_t offset, std::span<std::byte> out) const {
 }
 
 Result<std::shared_ptr<const File>> File::Open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: opening a pipe would wait for somebody to write into it. Nothing to a regular file.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const int error = errno;
     return Status(error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
@@ -47,7 +56,7 @@ Result<std::shared_ptr<const File>> File::Open(const std::string& path) {
   struct stat info = {};
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(fd);
-    return IoError(fmt::format("{}: expected a regular file", path));
+    return IoError(fmt::format("{}: expected a regular file, found {}", path, KindName(info.st_mode)));
   }
   return std::shared_ptr<const File>(new File(path, fd, static_cast<uint64_t>(info.st_size)));
 }

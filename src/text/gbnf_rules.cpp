@@ -21,6 +21,8 @@ constexpr size_t kMaxNameBytes = size_t{1} << 20;  // of all rules together
 // libllama's own bounds on repetitions.
 constexpr uint64_t kRepetitions = 2000;
 constexpr uint64_t kNoMost = UINT64_MAX;
+// libllama refuses numbers beyond 64 bits.
+constexpr size_t kMostDigits = 18;
 
 // What is read of a rule or group so far.
 struct Sequence {
@@ -237,7 +239,12 @@ class GbnfParser {
     if (in_.Now() == ',') {
       ++in_.at;
       in_.SkipSpace(newlines);
+      const size_t begin = in_.at;
       *most = in_.TakeNumber(kRepetitions + 1).value_or(kNoMost);
+      if (in_.at - begin > kMostDigits) {
+        in_.at = begin;
+        return in_.Wrong(fmt::format("a number of at most {} digits", kMostDigits));
+      }
       *most = *most > kRepetitions ? kNoMost : *most;  // as libllama reads it
       in_.SkipSpace(newlines);
     }

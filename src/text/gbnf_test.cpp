@@ -91,6 +91,7 @@ TEST(Gbnf, NamesThePlace) {
       {"root ::= \"a\"{5,2}", "byte 12: expected fewer than 2000 repetitions"},
       {"root ::= \"a\"{2000}", "byte 12: expected fewer than 2000 repetitions"},
       {"root ::= \"a\"{99999999999999999999999}", "byte 12: expected fewer than 2000 repetitions"},
+      {"root ::= \"a\"{1,10000000000000000000000}", "byte 15: expected a number of at most 18 digits"},
       {"root ::= (\"a\"{44}){46}{44}", "expected fewer than 2000 repetitions"},
       {"root ::= <nope>", "byte 9: expected one token"},
       {"root ::= <[7", "byte 9: expected one token"},
