@@ -18,8 +18,8 @@ Result<ProcessMemory> ReadProcessMemory();
 
 // Returns freed heap memory to the system, and fixes glibc's mmap threshold at 64 KiB so that every large allocation
 // is a mapping of its own and is given back when freed. Without this glibc raises the threshold after the first large
-// free, and the *second* release of a weight block frees nothing (measured: 577 -> 574 MiB). Call once at start,
-// before large allocations; ggml's own buffers come from malloc.
+// free, and the *second* release of a weight block frees nothing (measured: 577 -> 574 MiB). Call at start,
+// before large allocations; ggml's own buffers come from malloc. Later calls return what was freed since.
 void ReturnFreedMemoryToSystem();
 
 }  // namespace espalier

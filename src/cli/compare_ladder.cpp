@@ -193,8 +193,8 @@ Result<Ladder> Climb(LadderOptions options, const Profile& profile, const Policy
     scenarios.push_back(scenario.scenario);
   }
   const bool measured = options.subject == 0;  // what the curve needs
-  for (const CellResult& cell : comparison.cells) {
-    if (!measured) {
+  if (!measured) {
+    for (const CellResult& cell : comparison.cells) {
       options.cells.push_back(cell.cell);
     }
   }

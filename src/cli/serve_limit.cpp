@@ -28,6 +28,13 @@ void AddSources(BudgetSources& sources, const CgroupOptions& cgroup) {
   sources.Add(std::make_unique<SystemSource>());
 }
 
+// Anonymous memory beyond what is in use by the books.
+uint64_t UnplannedBytes(uint64_t anonymous, uint64_t used_bytes) {
+  // The books and the kernel differ by half a percent.
+  const uint64_t slack = std::max(used_bytes / 100, kMiB);
+  return anonymous > used_bytes + slack ? anonymous - used_bytes : 0;
+}
+
 }  // namespace
 
 Result<std::optional<Budget>> ParseServedBudget(const BudgetOption& option) {
@@ -49,12 +56,6 @@ Result<Budget> InitialBudget(const std::optional<Budget>& setting, const CgroupO
 ServedLimit::ServedLimit(std::optional<Budget> setting, const BudgetBase& base, const CgroupOptions& cgroup)
     : process_bytes_(base.process_bytes), sources_(setting, base) {
   AddSources(sources_, cgroup);
-}
-
-uint64_t ServedLimit::UnplannedBytes(uint64_t anonymous, uint64_t used_bytes) {
-  // The books and the kernel differ by half a percent.
-  const uint64_t slack = std::max(used_bytes / 100, kMiB);
-  return anonymous > used_bytes + slack ? anonymous - used_bytes : 0;
 }
 
 LimitReading ServedLimit::Read(uint64_t used_bytes) {

@@ -39,9 +39,6 @@ class ServedLimit {
  private:
   LimitReading Read(uint64_t used_bytes);
 
-  // Anonymous memory beyond what is in use by the books.
-  uint64_t UnplannedBytes(uint64_t anonymous, uint64_t used_bytes);
-
   const uint64_t process_bytes_;
   std::chrono::steady_clock::time_point trim_again_;
   BudgetSources sources_;

@@ -248,6 +248,11 @@ TEST_F(RandomModel, RefusesShapesThatAreNoModel) {
       {"threads: expected 1 to", [](auto& o) { o.n_threads = 0; }},
       {"block of zeros: expected 0 to 3, found 4", [](auto& o) { o.zero = {BlockId::Attention(2)}; }},
       {"type 'Q5_9': expected one of F32", [](auto& o) { o.type = "Q5_9"; }},
+      {"frequency factors: architecture qwen2 has none",
+       [](auto& o) {
+         o.architecture = "qwen2";
+         o.rope_freq_factors = true;
+       }},
       {"architecture: expected one of llama, qwen2, qwen3, found 'gpt9'", [](auto& o) { o.architecture = "gpt9"; }},
   };
   for (const auto& [expected, spoil] : cases) {

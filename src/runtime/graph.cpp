@@ -125,10 +125,18 @@ ggml_tensor* GraphBuilder::Rope(ggml_tensor* x, ggml_tensor* positions, ggml_ten
                        rope.freq_scale, rope.ext_factor, rope.attn_factor, rope.beta_fast, rope.beta_slow);
 }
 
-ggml_tensor* GraphBuilder::Cells(const Scope& scope, ggml_tensor* planes, const AttentionGroup& group) {
-  const size_t slot = static_cast<size_t>(scope.kv.stride()) * planes->nb[1];
-  return ggml_view_4d(context_.get(), planes, hparams_.head_dim, group.n_kv, hparams_.n_head_kv, group.n_streams,
-                      planes->nb[1], planes->nb[2], slot, static_cast<size_t>(group.first_slot) * slot);
+ggml_tensor* GraphBuilder::AttendToCells(const Scope& scope, int il, ggml_tensor* rows, const AttentionGroup& group,
+                                         ggml_tensor* mask) {
+  ggml_context* const c = context_.get();
+  const auto cells = [&](ggml_tensor* planes) {
+    const size_t slot = static_cast<size_t>(scope.kv.stride()) * planes->nb[1];
+    return ggml_view_4d(c, planes, hparams_.head_dim, group.n_kv, hparams_.n_head_kv, group.n_streams, planes->nb[1],
+                        planes->nb[2], slot, static_cast<size_t>(group.first_slot) * slot);
+  };
+  ggml_tensor* out = ggml_flash_attn_ext(c, rows, cells(scope.kv.key(il)), cells(scope.kv.value(il)), mask,
+                                         hparams_.attention_scale, 0.0F, 0.0F);
+  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+  return out;
 }
 
 ggml_tensor* GraphBuilder::Attend(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group,
@@ -140,10 +148,7 @@ ggml_tensor* GraphBuilder::Attend(const Scope& scope, int il, ggml_tensor* q, co
   ggml_tensor* rows =
       ggml_view_4d(c, q, hparams_.head_dim, hparams_.n_head, group.n_rows, group.n_streams, q->nb[1], q->nb[2],
                    static_cast<size_t>(group.n_rows) * q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
-  ggml_tensor* out =
-      ggml_flash_attn_ext(c, ggml_permute(c, rows, 0, 2, 1, 3), Cells(scope, scope.kv.key(il), group),
-                          Cells(scope, scope.kv.value(il), group), mask, hparams_.attention_scale, 0.0F, 0.0F);
-  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+  ggml_tensor* out = AttendToCells(scope, il, ggml_permute(c, rows, 0, 2, 1, 3), group, mask);
   return ggml_reshape_2d(c, out, hparams_.head_dim * hparams_.n_head, group.n_rows * group.n_streams);
 }
 
@@ -158,10 +163,7 @@ ggml_tensor* GraphBuilder::AttendPacked(const Scope& scope, int il, ggml_tensor*
       ggml_view_4d(c, q, head_dim, shared, n_head_kv, group.n_rows, q->nb[1], static_cast<size_t>(shared) * q->nb[1],
                    q->nb[2], static_cast<size_t>(group.first_row) * q->nb[2]);
   rows = ggml_cont_3d(c, ggml_permute(c, rows, 0, 1, 3, 2), head_dim, shared * group.n_rows, n_head_kv);
-  ggml_tensor* out =
-      ggml_flash_attn_ext(c, rows, Cells(scope, scope.kv.key(il), group), Cells(scope, scope.kv.value(il), group), mask,
-                          hparams_.attention_scale, 0.0F, 0.0F);
-  ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+  ggml_tensor* out = AttendToCells(scope, il, rows, group, mask);
   // [head_dim, n_head_kv, shared * tokens] -> heads in their order, by token.
   out = ggml_reshape_4d(c, out, head_dim, n_head_kv, shared, group.n_rows);
   return ggml_cont_2d(c, ggml_permute(c, out, 0, 2, 1, 3), head_dim * hparams_.n_head, group.n_rows);

@@ -134,8 +134,9 @@ class GraphBuilder {
   // Attention of the rows of one group: q is [head_dim, n_head, n], the result [n_head * head_dim, rows of the group].
   ggml_tensor* Attend(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group, ggml_tensor* mask);
   ggml_tensor* AttendPacked(const Scope& scope, int il, ggml_tensor* q, const AttentionGroup& group, ggml_tensor* mask);
-  // Cells of the group in the planes: [head_dim, n_kv, n_head_kv, n_streams].
-  ggml_tensor* Cells(const Scope& scope, ggml_tensor* planes, const AttentionGroup& group);
+  // Attention of `rows` [head_dim, rows, heads, n_streams] to the group's cells: [head_dim, heads, rows, n_streams].
+  ggml_tensor* AttendToCells(const Scope& scope, int il, ggml_tensor* rows, const AttentionGroup& group,
+                             ggml_tensor* mask);
   int64_t heads_per_key() const { return hparams_.n_head / hparams_.n_head_kv; }
   // Of all rows, in order.
   ggml_tensor* AttendAll(const Scope& scope, int il, ggml_tensor* q, const RowInputs& rows);

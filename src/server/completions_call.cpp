@@ -81,6 +81,9 @@ std::optional<ApiError> Completions::Call::Prepare() {
   const auto shared = std::make_shared<const SamplerOptions>(std::get<0>(std::move(sampling)));
   for (size_t p = 0; p < std::get<0>(prompts).size(); ++p) {
     const std::vector<int32_t>& prompt = std::get<0>(prompts)[p];
+    const bool told = request_.echo || request_.kind == ApiKind::kNative;
+    const auto echoed =
+        told ? std::make_shared<const EchoedPrompt>(EchoOf(*served_.tokenizer, request_.prompts[p], prompt)) : nullptr;
     for (int i = 0; i < request_.n; ++i) {
       Choice choice;
       choice.text = TextStream(request_.stop);
@@ -93,9 +96,9 @@ std::optional<ApiError> Completions::Call::Prepare() {
       wanted.n_top = request_.n_top;
       wanted.prompt_scores = request_.echo && request_.n_top >= 0;
       wanted.cache_prompt = request_.cache_prompt;
-      if (request_.echo || request_.kind == ApiKind::kNative) {
+      if (told) {
         choice.prompt = prompt;
-        choice.echoed = EchoOf(*served_.tokenizer, request_.prompts[p], prompt);
+        choice.echoed = echoed;
       }
       choices_.push_back(std::move(choice));
     }
@@ -147,8 +150,8 @@ TokenAnswer Completions::Call::Describe(const TokenScores& scores, int64_t text_
 // The text of the prompt goes first, as if it had been generated.
 void Completions::Call::EchoPrompt(Choice& choice) {
   if (request_.echo && !choice.begun) {
-    choice.echoed_characters = choice.echoed.characters;
-    TakeText(choice, choice.echoed.text, {}, {});
+    choice.echoed_characters = choice.echoed->characters;
+    TakeText(choice, choice.echoed->text, {}, {});
   }
 }
 
@@ -162,11 +165,11 @@ void Completions::Call::TakePromptScores(size_t index, std::vector<TokenScores> 
   first.scored = false;
   answers.push_back(std::move(first));
   for (const TokenScores& token : scores) {
-    answers.push_back(Describe(token, choice.echoed.offsets[answers.size()]));
+    answers.push_back(Describe(token, choice.echoed->offsets[answers.size()]));
   }
-  choice.echoed_characters = choice.echoed.characters;
+  choice.echoed_characters = choice.echoed->characters;
   choice.echoed_scores = answers.size();
-  TakeText(choice, choice.echoed.text, {}, answers);
+  TakeText(choice, choice.echoed->text, {}, answers);
 }
 
 void Completions::Call::TakeText(Choice& choice, std::string text, std::span<const int32_t> tokens,
@@ -252,7 +255,7 @@ void Completions::Call::TakeEnd(size_t index, const RequestEnd& end) {
     scores.erase(std::remove_if(generated, scores.end(), is_cut), scores.end());
   }
   if (request_.kind == ApiKind::kNative) {
-    choice.answer.prompt_text = choice.echoed.text;
+    choice.answer.prompt_text = choice.echoed->text;
   }
   if (stream_) {
     Send(stream_->Finish(choice.answer));

@@ -39,7 +39,7 @@ class Completions::Call : public std::enable_shared_from_this<Call> {
     RequestId id = 0;
     LoopRequest prepared;  // until it is submitted
     std::vector<int32_t> prompt;
-    EchoedPrompt echoed;  // if the prompt is to be told
+    std::shared_ptr<const EchoedPrompt> echoed;  // if the prompt is to be told: of all its choices
     TextStream text;
     ChoiceAnswer answer;
     int64_t generated = 0;

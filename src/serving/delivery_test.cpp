@@ -27,7 +27,7 @@ class CountingObserver final : public LoopObserver {
   std::vector<RequestEnd> ends;
 };
 
-class DeliveryTest : public LoopFixture {
+class DeliveryTest : public LoopPartsFixture {
  protected:
   // Runs, and its listener is `listener_`.
   Work& Begin(RequestId id, int64_t prompt_tokens, int64_t max_tokens) {
@@ -64,18 +64,6 @@ class DeliveryTest : public LoopFixture {
     }
   }
 
-  EventLog events_;
-  WaitingQueue waiting_;
-  KvTenancy tenancy_{&engine_, &waiting_};
-  MemoryKeeper keeper_{{.engine = &engine_,
-                        .policy = &data_free_,
-                        .process_bytes = kProcess,
-                        .limit = {},
-                        .events = &events_,
-                        .observer = nullptr,
-                        .tenants = &tenancy_},
-                       LoopOptions(),
-                       clock_.Now()};
   CountingObserver observer_;
   Delivery delivery_{{.engine = &engine_,
                       .tokenizer = &tokenizer_,

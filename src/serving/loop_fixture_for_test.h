@@ -10,6 +10,9 @@
 
 #include "serving/engine_loop.h"
 #include "serving/fakes_for_test.h"
+#include "serving/kv_tenancy.h"
+#include "serving/memory_keeper.h"
+#include "serving/waiting_queue.h"
 
 namespace espalier {
 
@@ -164,6 +167,23 @@ class LoopFixture : public testing::Test {
   VirtualClock clock_;
   LimitReading limit_ = {.bytes = 10 * kEverything, .source = "operator", .deliberate = true};
   std::unique_ptr<EngineLoop> loop_;  // last: it uses the others until its end
+};
+
+// What a loop is made of, without one: for tests of its other parts.
+class LoopPartsFixture : public LoopFixture {
+ protected:
+  EventLog events_;
+  WaitingQueue waiting_;
+  KvTenancy tenancy_{&engine_, &waiting_};
+  MemoryKeeper keeper_{{.engine = &engine_,
+                        .policy = &data_free_,
+                        .process_bytes = kProcess,
+                        .limit = {},
+                        .events = &events_,
+                        .observer = nullptr,
+                        .tenants = &tenancy_},
+                       LoopOptions(),
+                       clock_.Now()};
 };
 
 }  // namespace espalier

@@ -10,21 +10,9 @@
 namespace espalier {
 namespace {
 
-class LoopPublisherTest : public LoopFixture {
+class LoopPublisherTest : public LoopPartsFixture {
  protected:
-  EventLog events_;
-  WaitingQueue waiting_;
   LoopInbox inbox_{{}};
-  KvTenancy tenancy_{&engine_, &waiting_};
-  MemoryKeeper keeper_{{.engine = &engine_,
-                        .policy = &data_free_,
-                        .process_bytes = kProcess,
-                        .limit = {},
-                        .events = &events_,
-                        .observer = nullptr,
-                        .tenants = &tenancy_},
-                       LoopOptions(),
-                       clock_.Now()};
   Delivery delivery_{{.engine = &engine_, .tokenizer = &tokenizer_, .keeper = &keeper_, .tenancy = &tenancy_}};
   LoopPublisher publisher_{{.engine = &engine_,
                             .keeper = &keeper_,

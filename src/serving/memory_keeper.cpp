@@ -76,13 +76,9 @@ MemoryKeeper::MemoryKeeper(const Parts& parts, const LoopOptions& options, Time 
   largest_request_cells_ = FindLargestRequest();
 }
 
-void MemoryKeeper::ReadLimit() {
-  reading_ = Read(limit_, engine_.memory_in_use().total() + controller_.process_bytes());
-}
-
 uint64_t MemoryKeeper::plannable_bytes() const {
   const uint64_t left = reading_.bytes - std::min(reading_.bytes, reading_.unplanned_bytes);
-  return reading_.unplanned_bytes == 0 ? reading_.bytes : std::max(left, std::min(reading_.bytes, minimum_bytes_));
+  return std::max(left, std::min(reading_.bytes, minimum_bytes_));
 }
 
 uint64_t MemoryKeeper::FindMinimum() const {
@@ -198,7 +194,7 @@ void MemoryKeeper::Tend(Time now, bool look) {
     last_look_ = now;
     const uint64_t plannable_before = plannable_bytes();
     const bool pressure_before = reading_.pressure;
-    ReadLimit();
+    reading_ = Read(limit_, engine_.memory_in_use().total() + controller_.process_bytes());
     const uint64_t plannable = plannable_bytes();
     if (plannable < plannable_before) {
       watch_.ExcuseUntil(now + Ticks(options_.tick_ms));

@@ -90,7 +90,6 @@ class MemoryKeeper {
   uint64_t dense_peak_bytes() const { return dense_peak_bytes_; }
 
  private:
-  void ReadLimit();
   // What the reading leaves to plan with: never less than the least that can serve, or memory that is held by requests
   // which wait could keep them waiting for ever.
   uint64_t plannable_bytes() const;
