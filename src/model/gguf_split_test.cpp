@@ -19,6 +19,7 @@
 #include "model/fingerprint.h"
 #include "model/model.h"
 #include "support/gguf_bytes.h"
+#include "support/sanitizers.h"
 #include "support/small_llama.h"
 #include "support/sparse_file.h"
 
@@ -334,6 +335,9 @@ int LowestFreeDescriptor() {
 }
 
 TEST_F(GgufSplitTest, WithTooFewDescriptorsTheErrorSaysWhereItStoppedAndNoneIsLost) {
+  if (test::kSanitized) {
+    GTEST_SKIP() << "the check of virtual tables opens pipes, and takes it for a wrong table when it cannot";
+  }
   const std::string first = WriteParts(InParts(TinyLlama(), 2));  // 6 files
   const int free = LowestFreeDescriptor();
   rlimit before = {};
