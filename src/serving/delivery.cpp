@@ -76,6 +76,9 @@ void Delivery::End(const Work& work, FinishReason reason, Status status, Time no
   // A cancelled answer is as good a beginning as another.
   const bool keep = parts_.keep_kv && reason != FinishReason::kFailed;
   const std::unique_ptr<Work> ended = parts_.tenancy->End(work, keep, parts_.keeper->plan_epoch());
+  if (parts_.inbox != nullptr) {
+    parts_.inbox->FreeSlot();
+  }
   Tell(*ended, reason, std::move(status), now);
 }
 

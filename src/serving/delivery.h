@@ -10,6 +10,7 @@
 #include "serving/batch_run.h"
 #include "serving/engine_loop.h"
 #include "serving/kv_tenancy.h"
+#include "serving/loop_inbox.h"
 #include "serving/memory_keeper.h"
 #include "serving/request.h"
 #include "serving/work.h"
@@ -28,6 +29,7 @@ class Delivery {
     const Tokenizer* tokenizer = nullptr;
     const MemoryKeeper* keeper = nullptr;
     KvTenancy* tenancy = nullptr;
+    LoopInbox* inbox = nullptr;        // may be nullptr
     LoopObserver* observer = nullptr;  // may be nullptr
     bool keep_kv = true;               // of requests that end, for those that begin alike
   };

@@ -47,6 +47,7 @@ class EngineLoopImpl final : public EngineLoop {
                    .tokenizer = parts.tokenizer,
                    .keeper = &keeper_,
                    .tenancy = &tenancy_,
+                   .inbox = &inbox_,
                    .observer = parts.observer,
                    .keep_kv = options.cache_prompts}),
         pace_(options.prefill_ms, options.batch_tokens),

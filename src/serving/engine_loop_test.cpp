@@ -408,6 +408,18 @@ TEST_F(EngineLoopTest, OnlyThoseWhoHaveToWaitCountForTheQueue) {
   EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
 }
 
+TEST_F(EngineLoopTest, WhoHasHisAnswerMaySendTheNextRequestAtOnce) {
+  Start({.max_running = 1, .max_waiting = 0});
+  const Sent first = SendLong(5, 5);
+  Sent second;
+  first.listener->on_end = [&] { second = Send(RandomPrompt(random_, 5), 5); };
+  StepUntilEnded(first);
+  ASSERT_NE(second.id, 0) << "refused, though nobody runs";
+  EXPECT_EQ(TrySend({1, 2}, 1).status().code(), ErrorCode::kBusy);
+  StepUntilEnded(second);
+  ExpectLoneAnswer(second);
+}
+
 TEST_F(EngineLoopTest, SamplersAreMadeWhenRequestsAreAdmitted) {
   Start({.max_running = 1});
   int made = 0;

@@ -34,7 +34,12 @@ class RecordingListener final : public RequestListener {
       on_token();
     }
   }
-  void OnEnd(const RequestEnd& end) override { ends.push_back(end); }
+  void OnEnd(const RequestEnd& end) override {
+    ends.push_back(end);
+    if (on_end) {
+      on_end();
+    }
+  }
 
   bool ended() const { return !ends.empty(); }
 
@@ -44,6 +49,7 @@ class RecordingListener final : public RequestListener {
   std::vector<std::pair<int64_t, int64_t>> prefills;
   std::vector<RequestEnd> ends;  // of every call
   std::function<void()> on_token;
+  std::function<void()> on_end;
 };
 
 struct Sent {

@@ -75,6 +75,11 @@ void LoopInbox::TellQueue(int requests, int64_t cells, int free_slots) {
   }
 }
 
+void LoopInbox::FreeSlot() {
+  const std::lock_guard lock(mutex_);
+  free_slots_ += in_queue_ == 0 ? 1 : 0;
+}
+
 bool LoopInbox::Drained(bool idle, Time now) const {
   const std::lock_guard lock(mutex_);
   return stopping_ && ((idle && messages_.submitted.empty()) || now >= stop_deadline_);

@@ -40,6 +40,9 @@ class LoopInbox {
   Messages Take();
   // What waits in the loop's own queue, for the bounds, and how many more need not wait.
   void TellQueue(int requests, int64_t cells, int free_slots);
+  // A request has ended, and will be told so before TellQueue is called again: its slot is free for whoever sends the
+  // next one because of that. Unless somebody waits for it.
+  void FreeSlot();
   // Stopped, and there is nothing left to do (`idle`: nor in the loop), or no time to do it.
   bool Drained(bool idle, Time now) const;
   // Until there is a message, for `longest` at most; when stopped and idle not at all.
