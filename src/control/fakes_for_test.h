@@ -127,6 +127,10 @@ class FakeTokenizer final : public Tokenizer {
   int32_t eos() const override { return 15; }
   bool adds_bos() const override { return false; }
   bool is_end_of_generation(int32_t token) const override { return token == 15; }
+  std::span<const int32_t> end_of_generation_tokens() const override {
+    static constexpr int32_t kTokens[] = {15};
+    return kTokens;
+  }
   const void* native_vocab() const override { return nullptr; }
 };
 

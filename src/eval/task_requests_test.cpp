@@ -45,6 +45,7 @@ class FakeTokenizer final : public Tokenizer {
   int32_t eos() const override { return has_eos_ ? 257 : -1; }
   bool adds_bos() const override { return has_bos_; }
   bool is_end_of_generation(int32_t) const override { return false; }
+  std::span<const int32_t> end_of_generation_tokens() const override { return {}; }
   const void* native_vocab() const override { return nullptr; }
 
   static constexpr int32_t kYes = 258, kNo = 259, kAb = 260;

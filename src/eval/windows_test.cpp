@@ -29,6 +29,7 @@ class ByteTokenizer final : public Tokenizer {
   int32_t eos() const override { return -1; }
   bool adds_bos() const override { return adds_bos_; }
   bool is_end_of_generation(int32_t) const override { return false; }
+  std::span<const int32_t> end_of_generation_tokens() const override { return {}; }
   const void* native_vocab() const override { return nullptr; }
 
  private:

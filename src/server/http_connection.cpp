@@ -195,9 +195,10 @@ void HttpConnection::Dispatch() {
   parser_ = std::make_unique<HttpRequestParser>(core_->options.max_header_bytes, core_->options.max_body_bytes);
   const auto self = shared_from_this();
   answer_ = std::make_shared<HttpAnswer>(
-      core_->options.max_backlog_bytes,
-      [self] { asio::post(self->socket_.get_executor(), [self] { self->OnWake(); }); },
-      [self](std::function<void()> task) { asio::post(self->socket_.get_executor(), std::move(task)); });
+      core_->options.max_backlog_bytes, [self] { self->Wake(); },
+      [self](std::function<void()> task) {
+        asio::post(self->socket_.get_executor(), [self, task = std::move(task)] { self->RunTask(task); });
+      });
   core_->handler(std::move(request), MakeHttpResponder(answer_));
 }
 

@@ -12,6 +12,7 @@
 #include <boost/asio/strand.hpp>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -98,6 +99,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void OnTime();
 
   // http_connection_write.cpp: answers
+  void RunTask(const std::function<void()>& task);
+  void Wake();  // any thread, with the answer's lock held
   void OnWake();
   void Pump();
   void Enqueue(HttpAnswer::Output output);
@@ -135,6 +138,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool head_only_ = false;  // HEAD, or a status without body
   bool chunked_ = false;
   bool complete_ = false;  // everything of it was taken over
+  bool in_task_ = false;   // one of the answerer's tasks is running
+  bool woken_ = false;     // by that task
 
   // Writing.
   std::vector<std::string> queue_;   // to be written next

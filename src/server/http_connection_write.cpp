@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 #include <utility>
 
 #include "server/http_connection.h"
@@ -11,6 +12,25 @@ namespace espalier {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
+
+// What a task wrote goes out as soon as it is through: a second round through the strand would cost each token as much
+// as making its text.
+void HttpConnection::RunTask(const std::function<void()>& task) {
+  in_task_ = true;
+  task();
+  in_task_ = false;
+  if (std::exchange(woken_, false)) {
+    OnWake();
+  }
+}
+
+void HttpConnection::Wake() {
+  if (socket_.get_executor().running_in_this_thread() && in_task_) {
+    woken_ = true;
+  } else {
+    asio::post(socket_.get_executor(), [self = shared_from_this()] { self->OnWake(); });
+  }
+}
 
 void HttpConnection::OnWake() {
   if (phase_ != Phase::kAnswering || !answer_) {

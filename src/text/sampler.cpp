@@ -73,8 +73,8 @@ llama_sampler* BiasSampler(const Tokenizer& tokenizer, const llama_vocab* vocab,
   for (const LogitBias& bias : options.logit_bias) {
     biases.push_back({bias.token, bias.bias});
   }
-  for (int32_t token = 0; options.ignore_eos && token < tokenizer.n_vocab(); ++token) {
-    if (tokenizer.is_end_of_generation(token)) {
+  if (options.ignore_eos) {
+    for (const int32_t token : tokenizer.end_of_generation_tokens()) {
       biases.push_back({token, kBanned});
     }
   }

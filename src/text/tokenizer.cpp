@@ -20,7 +20,13 @@ struct ModelDeleter {
 class LibllamaTokenizer final : public Tokenizer {
  public:
   explicit LibllamaTokenizer(std::unique_ptr<llama_model, ModelDeleter> model)
-      : model_(std::move(model)), vocab_(llama_model_get_vocab(model_.get())) {}
+      : model_(std::move(model)), vocab_(llama_model_get_vocab(model_.get())) {
+    for (int32_t token = 0; token < n_vocab(); ++token) {
+      if (is_end_of_generation(token)) {
+        end_of_generation_.push_back(token);
+      }
+    }
+  }
 
   Result<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const override {
     constexpr size_t kMostBytes = size_t{1} << 30;
@@ -80,6 +86,7 @@ class LibllamaTokenizer final : public Tokenizer {
   bool is_end_of_generation(int32_t token) const override {
     return token >= 0 && token < n_vocab() && llama_vocab_is_eog(vocab_, token);
   }
+  std::span<const int32_t> end_of_generation_tokens() const override { return end_of_generation_; }
   const void* native_vocab() const override { return vocab_; }
 
  private:
@@ -97,6 +104,7 @@ class LibllamaTokenizer final : public Tokenizer {
 
   std::unique_ptr<llama_model, ModelDeleter> model_;
   const llama_vocab* vocab_;  // owned by model_
+  std::vector<int32_t> end_of_generation_;
 };
 
 // libllama aborts on a file without a tokenizer, and throws where SentencePiece has to fall back to bytes that the

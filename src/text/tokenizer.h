@@ -35,6 +35,8 @@ class Tokenizer {
   virtual int32_t eos() const = 0;
   virtual bool adds_bos() const = 0;
   virtual bool is_end_of_generation(int32_t token) const = 0;
+  // All tokens of which that is true, in order.
+  virtual std::span<const int32_t> end_of_generation_tokens() const = 0;
 
   // libllama's vocabulary for the rest of this layer (samplers); opaque elsewhere.
   virtual const void* native_vocab() const = 0;

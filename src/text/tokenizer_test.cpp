@@ -15,6 +15,7 @@ namespace espalier {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
 const std::string kTwin = test::ModelPath("espalier-twin-f16.gguf");
@@ -82,6 +83,13 @@ TEST_F(TokenizerTest, KnowsTheSpecialTokens) {
   EXPECT_EQ(tokenizer_->eos(), 2);
   EXPECT_TRUE(tokenizer_->adds_bos());
   EXPECT_TRUE(tokenizer_->is_end_of_generation(2));
+  std::vector<int32_t> ends;
+  for (int32_t token = 0; token < tokenizer_->n_vocab(); ++token) {
+    if (tokenizer_->is_end_of_generation(token)) {
+      ends.push_back(token);
+    }
+  }
+  EXPECT_THAT(tokenizer_->end_of_generation_tokens(), ElementsAreArray(ends));
   EXPECT_FALSE(tokenizer_->is_end_of_generation(1974));
 }
 
