@@ -10,7 +10,7 @@ import time
 from measurement_results import say
 from serving_load import END, READ, call, connect, request_bytes
 
-CLIENTS = 128
+CLIENTS = 256  # each has a slot: all of them stream at once
 MARKS = (0.2, 0.5, 1.0)
 TOKENS = 8
 # Whole answers are asked for by half of all, over connections that stay, over new ones, and as streams.
@@ -202,8 +202,8 @@ def many_clients(bench):
     total = 1000 if bench.quick else 10000
     model = bench.model("reference", "F16")
     result = {}
-    with bench.espalier(model, 16, 256, "--timeout", "10") as ours:
+    with bench.espalier(model, CLIENTS, 256, "--timeout", "10") as ours:
         result["espalier"] = crowd(ours, total, 600)
-    with bench.llama_server(model, 16, 256, "--timeout", "10") as theirs:
+    with bench.llama_server(model, CLIENTS, 256, "--timeout", "10") as theirs:
         result["llama-server"] = crowd(theirs, total // 10, 120)
     return result

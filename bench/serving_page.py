@@ -1,4 +1,6 @@
 """docs/results/serving.md, from what the steps of serving_results.py left in the work folder."""
+import random
+
 from measurement_page import met, percent, table
 
 LEAST_OF_LLAMA = 1.0  # tokens a second over llama-server's
@@ -23,6 +25,19 @@ def middle(values):
 def spread(values, form="{:.1f}"):
     found = middle(values)
     return "-" if found is None else f"{form.format(found[0])} ({form.format(found[1])}-{form.format(found[2])})"
+
+
+def interval(values, draws=2000):
+    """Of the median, 95 %, by drawing from the values anew (bootstrap)."""
+    draw = random.Random(1)
+    medians = sorted(middle(draw.choices(values, k=len(values)))[0] for _ in range(draws))
+    return medians[int(0.025 * draws)], medians[int(0.975 * draws) - 1]
+
+
+def verdict(bounds, least):
+    """Whether what is asked for lies below all that the median may be, above, or within."""
+    low, high = bounds
+    return met(low >= least) if low >= least or high < least else "within the noise"
 
 
 def ms(seconds):
@@ -208,9 +223,11 @@ streams, and seconds to the first token of the long prompt.
             if result := self.load(step):
                 for number, runs in self.by_parallel(result):
                     for over, least in (("llama-server", LEAST_OF_LLAMA), ("replay", LEAST_OF_LOOP)):
-                        ratio = middle(self.ratios(runs, "rate", over))[0]
+                        ratios = self.ratios(runs, "rate", over)
+                        low, high = interval(ratios)
                         rows.append([f"tok/s over {'the loop without HTTP' if over == 'replay' else over}, {result['type']}, {number} streams",
-                                     f">= {least}", f"{ratio:.3f}", met(ratio >= least)])
+                                     f">= {least}", f"{middle(ratios)[0]:.3f} [{low:.3f}, {high:.3f}]",
+                                     verdict((low, high), least)])
         if result := self.load("frontend"):
             for number, runs in self.by_parallel(result):
                 cost = middle([r["espalier"]["others_us"] for r in runs])[0]
@@ -266,7 +283,8 @@ bench/serving_results.py --work FOLDER{quick}
 
 Machine: {where}.{remark}
 Load average of the machine before each step (by others, or by the step before): {loads}.
-Figures are medians (lowest-highest); ratios are those of neighbours in time.
+Figures are medians (lowest-highest); ratios are those of neighbours in time, [what the median of them may be, 95 %]. A figure
+whose bounds hold what is asked for is called within the noise.
 """
 
     def text(self):

@@ -29,7 +29,7 @@ SHAPES = {**SHAPES, "500M": "--layers 18 --embedding-length 1536 --feed-forward-
                             "--vocab 32000"}
 PROMPT_TOKENS = 64
 PARALLEL = (1, 4, 16)
-REPETITIONS = {1: 9, 4: 7, 16: 5}  # the machine's bandwidth changes by a third from minute to minute
+REPETITIONS = {1: 25, 4: 15, 16: 7}  # the machine's bandwidth changes by a third from one second to the next
 VOCABULARY = 32000
 
 
@@ -126,10 +126,12 @@ def throughput(bench, shape, kind):
             together(server, max(PARALLEL), 8, 0)  # pages, thread pools
         for number in PARALLEL:
             for repetition in range(2 if bench.quick else REPETITIONS[number]):
-                run = {"parallel": number}
-                for server in (ours, theirs):
-                    run[server.name] = together(server, number, max_tokens, 1 + repetition)
-                run["replay"] = bench.replay(model, max(PARALLEL), cells, number, max_tokens)
+                turns = [("espalier", lambda: together(ours, number, max_tokens, 1 + repetition)),
+                         ("llama-server", lambda: together(theirs, number, max_tokens, 1 + repetition)),
+                         ("replay", lambda: bench.replay(model, max(PARALLEL), cells, number, max_tokens))]
+                # Each is first, second and last as often: a machine that is slowing down is slow for all of them.
+                turns = turns[repetition % 3:] + turns[:repetition % 3]
+                run = {"parallel": number, **{who: measure() for who, measure in turns}}
                 say(f"  {number:2} streams: " + ", ".join(f"{who} {run[who]['rate']:.1f} ({run[who]['decode_rate']:.1f})"
                                                           for who in ("espalier", "llama-server", "replay")) + " tok/s")
                 runs.append(run)
