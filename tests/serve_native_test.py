@@ -9,7 +9,7 @@ import socket
 import time
 
 from support import serve_harness as harness
-from support.serve_clients import Stream, http_request, read_answer
+from support.serve_clients import WAIT_SECONDS, Generation, Stream, http_request, long_request, read_answer
 
 PROMPT = "The old house stood at the end of"
 
@@ -216,6 +216,19 @@ class Errors(harness.ServeTest):
         self.assert_refused(answer, 400, "rules")
         self.assertEqual(answer.error["param"], "json_schema")
         self.assertEqual(self.server.log[logged:], [])
+
+    def test_ends_a_grammar_with_too_many_ways_to_read_the_text_and_goes_on_with_the_rest(self):
+        """[a-z]++++ can be read in 2^n ways, of which each character makes more."""
+        many = {"prompt": PROMPT, "grammar": "root ::= [a-z ]" + 20 * "+", "max_tokens": 100, "temperature": 0}
+        other = Generation(self.server, long_request(tokens=200))
+        other.began.wait(WAIT_SECONDS)
+        self.assert_refused(self.server.post("/v1/completions", many), 400, "too many ways to read")
+        self.assertIn("too many ways to read", Generation(self.server, many).finished().error["message"])
+        self.assert_complete(other, tokens=200)
+        few = {**many, "grammar": "root ::= [a-z ]+++", "max_tokens": 16}
+        plain = {**many, "grammar": "root ::= [a-z ]+", "max_tokens": 16}
+        texts = [self.server.post("/v1/completions", body).json["choices"][0]["text"] for body in (few, plain)]
+        self.assertEqual(texts[0], texts[1])
 
     def test_refuses_zero_bytes_in_messages(self):
         body = {"messages": [{"role": "user", "content": "before\0after"}]}

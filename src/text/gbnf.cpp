@@ -11,7 +11,8 @@
 namespace espalier {
 namespace {
 
-// libllama holds one stack for each way, and looks through all of them for each.
+// Each way is a stack of its own, and libllama, which has to take what is taken here, looks through all of them for
+// each.
 constexpr uint64_t kMaxWays = 8192;
 constexpr uint64_t kMaxStackedRules = uint64_t{1} << 20;  // in all of these stacks together
 constexpr uint64_t kSaturated = uint64_t{1} << 32;
@@ -27,16 +28,16 @@ using Beginnings = std::vector<std::vector<Beginning>>;  // by rule
 
 Beginnings BeginningsOf(const GbnfRules& grammar) {
   Beginnings all;
-  for (const std::vector<int32_t>& rule : grammar.rules) {
+  for (const std::vector<GbnfElement>& rule : grammar.rules) {
     std::vector<Beginning> alternatives(1);
-    for (const int32_t element : rule) {
+    for (const GbnfElement& element : rule) {
       Beginning& now = alternatives.back();
-      if (element == kGbnfOr) {
+      if (element.kind == GbnfKind::kOr) {
         alternatives.emplace_back();
-      } else if (element == kGbnfText) {
+      } else if (element.kind != GbnfKind::kRule) {
         now.has_text = true;
-      } else if (element >= 0 && !now.has_text) {
-        now.rules.push_back(element);
+      } else if (!now.has_text) {
+        now.rules.push_back(static_cast<int32_t>(element.value));
       }
     }
     for (Beginning& one : alternatives) {
@@ -257,8 +258,8 @@ Status CheckEachBegins(const GbnfRules& grammar, const Graph& graph, const std::
 
 }  // namespace
 
-Status CheckGbnf(std::string_view text, const GbnfIsToken& is_token) {
-  ESPALIER_ASSIGN_OR_RETURN(const GbnfRules grammar, ParseGbnf(text, is_token));
+Result<GbnfRules> ReadGbnf(std::string_view text, const GbnfTokenOf& token_of) {
+  ESPALIER_ASSIGN_OR_RETURN(GbnfRules grammar, ParseGbnf(text, token_of));
   const Beginnings beginnings = BeginningsOf(grammar);
   // libllama's own test first: it follows every way there is, and passes over fewer rules than can be empty.
   const Graph plain = GraphOf(beginnings, PlainlyEmptyRules(beginnings));
@@ -266,7 +267,15 @@ Status CheckGbnf(std::string_view text, const GbnfIsToken& is_token) {
   const std::vector<bool> empty = EmptyRules(beginnings);
   const Graph full = GraphOf(beginnings, empty);
   ESPALIER_RETURN_IF_ERROR(Follower(grammar, full, /*may_loop=*/true).CheckAll());
-  return CheckEachBegins(grammar, full, empty);
+  ESPALIER_RETURN_IF_ERROR(CheckEachBegins(grammar, full, empty));
+  return grammar;
+}
+
+Status CheckGbnf(std::string_view text, const GbnfIsToken& is_token) {
+  const auto token_of = [&](std::string_view token) {
+    return is_token(token) ? std::optional<uint32_t>(0) : std::nullopt;
+  };
+  return ReadGbnf(text, token_of).status();
 }
 
 }  // namespace espalier

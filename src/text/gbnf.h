@@ -1,7 +1,8 @@
-// GBNF, llama.cpp's language for grammars, judged before libllama reads it. libllama follows nesting with its stack,
-// prints a text that it cannot read to stderr, and takes grammars whose rules it can follow for ever or in 2^n ways.
+// GBNF, llama.cpp's language for grammars. What libllama refuses is refused here too, so that a grammar means the same
+// to both; gbnf_matcher.h follows what is taken.
 #pragma once
 
+#include <functional>
 #include <string_view>
 
 #include "base/status.h"
@@ -9,10 +10,14 @@
 
 namespace espalier {
 
-// Whether libllama takes the grammar without printing, within a few MiB, and without taking more than a moment for one
-// character. Fails with kInvalidArgument: what ParseGbnf refuses; left recursion; a rule that no text fits; rules that
-// can be followed in too many ways before the first character. Says nothing about how many ways there are after many
-// characters: a grammar that is ambiguous enough still gets slow as its text gets long.
+// Fails with kInvalidArgument: what ParseGbnf refuses; left recursion; a rule that no text fits; rules that can be
+// followed in too many ways before the first character. Says nothing about how many ways there are to read a text.
+Result<GbnfRules> ReadGbnf(std::string_view text, const GbnfTokenOf& token_of);
+
+// Whether "<text>", with its brackets, is one token.
+using GbnfIsToken = std::function<bool(std::string_view)>;
+
+// Of ReadGbnf only what it says.
 Status CheckGbnf(std::string_view text, const GbnfIsToken& is_token);
 
 }  // namespace espalier

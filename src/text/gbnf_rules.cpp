@@ -28,14 +28,14 @@ constexpr size_t kMostDigits = 18;
 struct Sequence {
   uint32_t rule = 0;  // its named rule
   int depth = 0;      // groups around it
-  std::vector<int32_t> elements;
+  std::vector<GbnfElement> elements;
   size_t item = 0;          // where the last item begins: what a repetition repeats
   uint64_t item_rules = 1;  // libllama's count of what the item stands for
 };
 
 class GbnfParser {
  public:
-  GbnfParser(std::string_view text, const GbnfIsToken& is_token) : in_(text), is_token_(is_token) {}
+  GbnfParser(std::string_view text, const GbnfTokenOf& token_of) : in_(text), token_of_(token_of) {}
 
   Result<GbnfRules> Parse() {
     ESPALIER_RETURN_IF_ERROR(in_.CheckNoZero());
@@ -43,9 +43,11 @@ class GbnfParser {
     while (!in_.at_end()) {
       ESPALIER_RETURN_IF_ERROR(ParseRule());
     }
-    if (!numbers_.contains("root")) {
+    const auto root = numbers_.find("root");
+    if (root == numbers_.end()) {
       return InvalidArgument("grammar: expected a rule named root, found none");
     }
+    rules_.root = root->second;
     for (size_t i = 0; i < rules_.names.size(); ++i) {
       if (!defined_[i]) {
         return InvalidArgument(fmt::format("grammar: rule {} is used, but not defined", Quote(rules_.names[i])));
@@ -85,7 +87,7 @@ class GbnfParser {
     return number;
   }
 
-  void Define(uint32_t number, std::vector<int32_t> elements) {
+  void Define(uint32_t number, std::vector<GbnfElement> elements) {
     rules_.rules[number] = std::move(elements);  // the last definition counts
     defined_[number] = true;
   }
@@ -130,7 +132,7 @@ class GbnfParser {
         break;
       }
       ESPALIER_RETURN_IF_ERROR(AddElements(1));
-      sequence.elements.push_back(kGbnfOr);
+      sequence.elements.push_back({GbnfKind::kOr});
       ++in_.at;
       in_.SkipSpace(true);
     }
@@ -156,13 +158,13 @@ class GbnfParser {
                                : c == '['             ? ParseClass(sequence)
                                : c == '<' || c == '!' ? ParseToken(sequence)
                                : c == '('             ? ParseGroup(sequence)
-                               : c == '.'             ? Take(sequence, kGbnfText, 1)
+                               : c == '.'             ? Take(sequence, {GbnfKind::kAnyCharacter}, 1)
                                                       : ParseReference(sequence));
       in_.SkipSpace(sequence->depth > 0);
     }
   }
 
-  Status Take(Sequence* sequence, int32_t element, size_t bytes) {
+  Status Take(Sequence* sequence, GbnfElement element, size_t bytes) {
     ESPALIER_RETURN_IF_ERROR(AddElements(1));
     sequence->elements.push_back(element);
     in_.at += bytes;
@@ -171,14 +173,14 @@ class GbnfParser {
 
   Status ParseReference(Sequence* sequence) {
     ESPALIER_ASSIGN_OR_RETURN(const uint32_t number, NumberOf(in_.TakeName()));
-    return Take(sequence, static_cast<int32_t>(number), 0);
+    return Take(sequence, {GbnfKind::kRule, number}, 0);
   }
 
   Status ParseLiteral(Sequence* sequence) {
     ++in_.at;
     while (in_.Now() != '"') {
-      ESPALIER_RETURN_IF_ERROR(in_.SkipCharacter("the end of the string"));
-      ESPALIER_RETURN_IF_ERROR(Take(sequence, kGbnfText, 0));
+      ESPALIER_ASSIGN_OR_RETURN(const uint32_t character, in_.TakeCharacter("the end of the string"));
+      ESPALIER_RETURN_IF_ERROR(Take(sequence, {GbnfKind::kCharacter, character}, 0));
     }
     ++in_.at;
     return Status::Ok();
@@ -186,14 +188,16 @@ class GbnfParser {
 
   Status ParseClass(Sequence* sequence) {
     constexpr std::string_view kEnd = "\"]\"";
-    in_.at += in_.Now(1) == '^' ? 2 : 1;
-    for (int32_t element = kGbnfText; in_.Now() != ']'; element = kGbnfMore) {
-      ESPALIER_RETURN_IF_ERROR(in_.SkipCharacter(kEnd));
-      ESPALIER_RETURN_IF_ERROR(Take(sequence, element, 0));
+    const bool negated = in_.Now(1) == '^';
+    in_.at += negated ? 2 : 1;
+    GbnfKind kind = negated ? GbnfKind::kNotCharacter : GbnfKind::kCharacter;
+    for (; in_.Now() != ']'; kind = GbnfKind::kMember) {
+      ESPALIER_ASSIGN_OR_RETURN(const uint32_t first, in_.TakeCharacter(kEnd));
+      ESPALIER_RETURN_IF_ERROR(Take(sequence, {kind, first}, 0));
       if (in_.Now() == '-' && in_.Now(1) != ']') {
         ++in_.at;
-        ESPALIER_RETURN_IF_ERROR(in_.SkipCharacter(kEnd));
-        ESPALIER_RETURN_IF_ERROR(Take(sequence, kGbnfMore, 0));
+        ESPALIER_ASSIGN_OR_RETURN(const uint32_t last, in_.TakeCharacter(kEnd));
+        ESPALIER_RETURN_IF_ERROR(Take(sequence, {GbnfKind::kUpTo, last}, 0));
       }
     }
     ++in_.at;
@@ -202,13 +206,15 @@ class GbnfParser {
 
   // "<name>" or "<[id]>", perhaps behind "!".
   Status ParseToken(Sequence* sequence) {
-    const size_t begin = in_.at + (in_.Now() == '!' ? 1 : 0);
+    const bool negated = in_.Now() == '!';
+    const size_t begin = in_.at + (negated ? 1 : 0);
     const size_t end = in_.text.find('>', begin);
     const std::string_view token = in_.text.substr(begin, end == std::string_view::npos ? 0 : end + 1 - begin);
-    if (token.empty() || token[0] != '<' || !is_token_(token)) {
+    const std::optional<uint32_t> id = token.empty() || token[0] != '<' ? std::nullopt : token_of_(token);
+    if (!id) {
       return in_.Wrong("one token of the vocabulary, as <text> or <[id]>");
     }
-    return Take(sequence, kGbnfText, begin + token.size() - in_.at);
+    return Take(sequence, {negated ? GbnfKind::kNotToken : GbnfKind::kToken, *id}, begin + token.size() - in_.at);
   }
 
   Status ParseGroup(Sequence* sequence) {
@@ -225,7 +231,7 @@ class GbnfParser {
     if (in_.Now() != ')') {
       return in_.Wrong("an item, \"|\" or \")\"");
     }
-    return Take(sequence, static_cast<int32_t>(group), 1);
+    return Take(sequence, {GbnfKind::kRule, group}, 1);
   }
 
   // After "{", with its "}".
@@ -286,8 +292,8 @@ class GbnfParser {
 
   // As libllama: the item `least` times, then a rule for each further time, or one that goes on for ever.
   Status WriteOut(Sequence* sequence, uint64_t least, uint64_t most) {
-    std::vector<int32_t>& elements = sequence->elements;
-    const std::vector<int32_t> item(elements.begin() + static_cast<ptrdiff_t>(sequence->item), elements.end());
+    std::vector<GbnfElement>& elements = sequence->elements;
+    const std::vector<GbnfElement> item(elements.begin() + static_cast<ptrdiff_t>(sequence->item), elements.end());
     const uint64_t further = most == kNoMost ? 1 : most - least;
     ESPALIER_RETURN_IF_ERROR(AddElements(least * item.size() + further * (item.size() + 2)));
     if (least == 0) {
@@ -296,25 +302,25 @@ class GbnfParser {
     for (uint64_t i = 1; i < least; ++i) {
       elements.insert(elements.end(), item.begin(), item.end());
     }
-    int32_t last = -1;
+    uint32_t last = 0;
     for (uint64_t i = 0; i < further; ++i) {
       ESPALIER_ASSIGN_OR_RETURN(const uint32_t number, NewRule(rules_.names[sequence->rule]));
-      std::vector<int32_t> more = item;
+      std::vector<GbnfElement> more = item;
       if (i > 0 || most == kNoMost) {
-        more.push_back(most == kNoMost ? static_cast<int32_t>(number) : last);
+        more.push_back({GbnfKind::kRule, most == kNoMost ? number : last});
       }
-      more.push_back(kGbnfOr);
+      more.push_back({GbnfKind::kOr});
       Define(number, std::move(more));
-      last = static_cast<int32_t>(number);
+      last = number;
     }
     if (further > 0) {
-      elements.push_back(last);
+      elements.push_back({GbnfKind::kRule, last});
     }
     return Status::Ok();
   }
 
   GbnfScanner in_;
-  const GbnfIsToken& is_token_;
+  const GbnfTokenOf& token_of_;
   GbnfRules rules_;
   std::vector<bool> defined_;
   std::map<std::string, uint32_t> numbers_;  // of the named rules
@@ -324,8 +330,8 @@ class GbnfParser {
 
 }  // namespace
 
-Result<GbnfRules> ParseGbnf(std::string_view text, const GbnfIsToken& is_token) {
-  return GbnfParser(text, is_token).Parse();
+Result<GbnfRules> ParseGbnf(std::string_view text, const GbnfTokenOf& token_of) {
+  return GbnfParser(text, token_of).Parse();
 }
 
 }  // namespace espalier

@@ -46,41 +46,54 @@ std::string GbnfScanner::TakeName() {
   return std::string(text.substr(begin, at - begin));
 }
 
-Status GbnfScanner::SkipCharacter(std::string_view end) {
+Result<uint32_t> GbnfScanner::TakeCharacter(std::string_view end) {
   if (at >= text.size()) {
     return Wrong(end);
   }
   if (Now() != '\\') {
-    return SkipUtf8();
+    return TakeUtf8();
   }
   const char kind = Now(1);
-  const size_t digits = kind == 'x' ? 2 : kind == 'u' ? 4 : kind == 'U' ? 8 : 0;
-  if (digits == 0 && (kind == '\0' || std::string_view("trn\\\"[]").find(kind) == std::string_view::npos)) {
+  if (kind == 'x' || kind == 'u' || kind == 'U') {
+    return TakeHex(kind == 'x' ? 2 : kind == 'u' ? 4 : 8);
+  }
+  if (kind == '\0' || std::string_view("trn\\\"[]").find(kind) == std::string_view::npos) {
     return Wrong(R"(one of the escapes \t \r \n \\ \" \[ \] \xHH \uHHHH \UHHHHHHHH)");
   }
+  at += 2;
+  return static_cast<uint32_t>(kind == 't' ? '\t' : kind == 'r' ? '\r' : kind == 'n' ? '\n' : kind);
+}
+
+Result<uint32_t> GbnfScanner::TakeHex(size_t digits) {
+  uint32_t value = 0;
   for (size_t i = 0; i < digits; ++i) {
-    if (!IsGbnfHex(Now(2 + i))) {
+    const char c = Now(2 + i);
+    if (!IsGbnfHex(c)) {
       return Wrong(fmt::format("{} hexadecimal digits in the escape", digits));
     }
+    value = value * 16 + static_cast<uint32_t>(IsGbnfDigit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
   }
   at += 2 + digits;
-  return Status::Ok();
+  return value;
 }
 
 // libllama goes by the first byte only, and would take a quote for the rest of a character.
-Status GbnfScanner::SkipUtf8() {
+Result<uint32_t> GbnfScanner::TakeUtf8() {
   const auto first = static_cast<unsigned char>(Now());
   const size_t bytes = first < 0x80 ? 1 : first < 0xC0 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF8 ? 4 : 0;
+  uint32_t value = bytes <= 1 ? first : first & (0x7Fu >> bytes);
   for (size_t i = 1; i < bytes; ++i) {
-    if ((static_cast<unsigned char>(Now(i)) & 0xC0) != 0x80) {
+    const auto next = static_cast<unsigned char>(Now(i));
+    if ((next & 0xC0) != 0x80) {
       return Wrong("UTF-8");
     }
+    value = (value << 6) + (next & 0x3F);
   }
   if (bytes == 0) {
     return Wrong("UTF-8");
   }
   at += bytes;
-  return Status::Ok();
+  return value;
 }
 
 std::optional<uint64_t> GbnfScanner::TakeNumber(uint64_t most) {

@@ -30,7 +30,7 @@ struct GbnfScanner {
   void SkipSpace(bool newlines);  // and comments
   std::string TakeName();         // empty: there is none
   // One character of a string or class, or an escape; `end`: what was expected where the text ends.
-  Status SkipCharacter(std::string_view end);
+  Result<uint32_t> TakeCharacter(std::string_view end);
   // `most` where it is larger; nothing where there is none.
   std::optional<uint64_t> TakeNumber(uint64_t most);
 
@@ -38,7 +38,8 @@ struct GbnfScanner {
   size_t at = 0;
 
  private:
-  Status SkipUtf8();
+  Result<uint32_t> TakeUtf8();
+  Result<uint32_t> TakeHex(size_t digits);
 };
 
 }  // namespace espalier

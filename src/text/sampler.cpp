@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <exception>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
-#include "base/stopwatch.h"
 #include "text/gbnf.h"
+#include "text/gbnf_matcher.h"
 #include "text/libllama.h"
 
 namespace espalier {
@@ -123,47 +123,73 @@ SamplerPtr BuildChain(const Tokenizer& tokenizer, const llama_vocab* vocab, cons
   return chain;
 }
 
+// What a grammar lets through of a vocabulary.
+class GrammarSampler {
+ public:
+  GrammarSampler(const Tokenizer& tokenizer, const GbnfRules& rules, int64_t max_work)
+      : tokenizer_(tokenizer), matcher_(rules, max_work) {}
+
+  // There are too many ways to read the text so far.
+  bool exhausted() const { return matcher_.exhausted(); }
+
+  bool Allows(int32_t token) {
+    return tokenizer_.is_end_of_generation(token) ? matcher_.can_end() : matcher_.Allows(token, PieceOf(token));
+  }
+
+  // Bans what does not fit; where that takes too much, not all of it.
+  void Apply(std::span<llama_token_data> candidates) {
+    for (llama_token_data& candidate : candidates) {
+      if (!Allows(candidate.id)) {
+        candidate.logit = -std::numeric_limits<float>::infinity();
+      }
+      if (exhausted()) {
+        return;
+      }
+    }
+  }
+
+  Status Accept(int32_t token) {
+    const bool end = tokenizer_.is_end_of_generation(token);
+    const bool accepted = end ? matcher_.can_end() : matcher_.Accept(token, PieceOf(token));
+    if (exhausted()) {
+      return TooManyWays();
+    }
+    return accepted ? Status::Ok()
+                    : InvalidArgument(fmt::format("sampling: the grammar does not allow token {} here", token));
+  }
+
+  Status TooManyWays() const {
+    return InvalidArgument(
+        fmt::format("grammar: expected one that is followed within {} steps for a token, found one that takes more: "
+                    "there are too many ways to read the text so far",
+                    matcher_.max_work()));
+  }
+
+ private:
+  std::string PieceOf(int32_t token) const { return tokenizer_.Piece(token, /*render_special=*/true); }
+
+  const Tokenizer& tokenizer_;
+  GbnfMatcher matcher_;
+};
+
 class LibllamaSampler final : public Sampler {
  public:
-  LibllamaSampler(SamplerPtr chain, SamplerPtr grammar, double grammar_ms, int32_t n_vocab)
-      : chain_(std::move(chain)),
-        grammar_(std::move(grammar)),
-        grammar_ms_(grammar_ms),
-        n_vocab_(static_cast<size_t>(n_vocab)) {}
+  LibllamaSampler(SamplerPtr chain, std::unique_ptr<GrammarSampler> grammar, int32_t n_vocab)
+      : chain_(std::move(chain)), grammar_(std::move(grammar)), n_vocab_(static_cast<size_t>(n_vocab)) {}
 
   int32_t Sample(std::span<const float> logits) override {
     const int32_t token = ApplyChain(logits, /*grammar_first=*/false);
-    if (!grammar_) {
-      return token;
-    }
-    const Stopwatch watch;
-    const bool allowed = AllowedByGrammar(token);
-    followed_ms_ = watch.Milliseconds();
-    if (allowed) {
-      return token;
-    }
     // Asking the grammar about one token is cheap, about the whole vocabulary dear; so only the rare token that it
-    // refuses is drawn again.
-    const int32_t drawn = ApplyChain(logits, /*grammar_first=*/true);
-    followed_ms_ = watch.Milliseconds();
-    return drawn;
+    // refuses is drawn again. A grammar that can be followed no further refuses in Accept.
+    if (!grammar_ || grammar_->Allows(token) || grammar_->exhausted()) {
+      return token;
+    }
+    return ApplyChain(logits, /*grammar_first=*/true);
   }
 
   Status Accept(int32_t token) override {
     if (grammar_) {
-      const Stopwatch watch;
-      try {
-        llama_sampler_accept(grammar_.get(), token);
-      } catch (const std::exception&) {
-        return InvalidArgument(fmt::format("sampling: the grammar does not allow token {} here", token));
-      }
-      const double ms = std::exchange(followed_ms_, 0) + watch.Milliseconds();
-      if (ms > grammar_ms_) {
-        return InvalidArgument(
-            fmt::format("grammar: expected one that is followed within {:.0f} ms for a token, found one that took "
-                        "{:.0f} ms: there are too many ways to read the text so far",
-                        grammar_ms_, ms));
-      }
+      ESPALIER_RETURN_IF_ERROR(grammar_->Accept(token));
     }
     llama_sampler_accept(chain_.get(), token);
     return Status::Ok();
@@ -186,40 +212,41 @@ class LibllamaSampler final : public Sampler {
     for (size_t i = 0; i < logits.size(); ++i) {
       candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
     }
-    llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
     if (grammar_first) {
-      llama_sampler_apply(grammar_.get(), &array);
+      grammar_->Apply(candidates);
     }
+    llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
     llama_sampler_apply(chain_.get(), &array);
     ESPALIER_CHECK(array.selected >= 0 && array.selected < static_cast<int64_t>(array.size));
     return array.data[array.selected].id;
   }
 
-  bool AllowedByGrammar(int32_t token) {
-    llama_token_data one = {token, 1.0f, 0.0f};
-    llama_token_data_array array = {&one, 1, -1, false};
-    llama_sampler_apply(grammar_.get(), &array);
-    return !std::isinf(one.logit);
-  }
-
   SamplerPtr chain_;
-  SamplerPtr grammar_;
-  const double grammar_ms_;
-  double followed_ms_ = 0;  // of the present token
+  std::unique_ptr<GrammarSampler> grammar_;
   const size_t n_vocab_;
 };
 
 // "<text>" or "<[id]>".
-bool IsOneToken(const Tokenizer& tokenizer, std::string_view text) {
+std::optional<uint32_t> TokenOf(const Tokenizer& tokenizer, std::string_view text) {
   if (text.substr(0, 2) != "<[") {
     const auto tokens = tokenizer.Encode(text, /*add_special=*/false, /*parse_special=*/true);
-    return tokens.ok() && tokens->size() == 1;
+    return tokens.ok() && tokens->size() == 1 ? std::optional(static_cast<uint32_t>(tokens->front())) : std::nullopt;
   }
   uint32_t id = 0;
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data() + 2, end, id);
-  return error == std::errc() && std::string_view(rest, static_cast<size_t>(end - rest)) == "]>" &&
-         id < static_cast<uint32_t>(tokenizer.n_vocab());
+  const bool known = error == std::errc() && std::string_view(rest, static_cast<size_t>(end - rest)) == "]>" &&
+                     id < static_cast<uint32_t>(tokenizer.n_vocab());
+  return known ? std::optional(id) : std::nullopt;
+}
+
+Result<GbnfRules> ReadGrammar(const Tokenizer& tokenizer, std::string_view grammar) {
+  constexpr size_t kMaxBytes = size_t{1} << 18;
+  if (grammar.size() > kMaxBytes) {
+    return InvalidArgument(
+        fmt::format("grammar: expected GBNF of at most {} bytes, found {}", kMaxBytes, grammar.size()));
+  }
+  return ReadGbnf(grammar, [&](std::string_view text) { return TokenOf(tokenizer, text); });
 }
 
 }  // namespace
@@ -232,33 +259,23 @@ void FitToContext(int64_t context_tokens, SamplerOptions* options) {
 }
 
 Status CheckGrammar(const Tokenizer& tokenizer, std::string_view grammar) {
-  constexpr size_t kMaxBytes = size_t{1} << 18;
-  if (grammar.size() > kMaxBytes) {
-    return InvalidArgument(
-        fmt::format("grammar: expected GBNF of at most {} bytes, found {}", kMaxBytes, grammar.size()));
-  }
-  return CheckGbnf(grammar, [&](std::string_view text) { return IsOneToken(tokenizer, text); });
+  return ReadGrammar(tokenizer, grammar).status();
 }
 
 Result<std::unique_ptr<Sampler>> Sampler::Create(const Tokenizer& tokenizer, const SamplerOptions& options) {
   StartLibllama();
   ESPALIER_RETURN_IF_ERROR(CheckOptions(options, tokenizer.n_vocab()));
   const auto* vocab = static_cast<const llama_vocab*>(tokenizer.native_vocab());
-  SamplerPtr grammar;
+  std::unique_ptr<GrammarSampler> grammar;
   if (!options.grammar.empty()) {
-    ESPALIER_RETURN_IF_ERROR(CheckGrammar(tokenizer, options.grammar));
-    ClearLibllamaError();
-    try {
-      grammar.reset(llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root"));
-    } catch (const std::exception&) {
-      grammar.reset();
-    }
-    if (!grammar) {
-      return InvalidArgument(fmt::format("grammar: libllama cannot follow it: {}", LibllamaErrorOr("no reason given")));
+    ESPALIER_ASSIGN_OR_RETURN(const GbnfRules rules, ReadGrammar(tokenizer, options.grammar));
+    grammar = std::make_unique<GrammarSampler>(tokenizer, rules, options.grammar_work);
+    if (grammar->exhausted()) {
+      return grammar->TooManyWays();
     }
   }
-  return std::unique_ptr<Sampler>(std::make_unique<LibllamaSampler>(
-      BuildChain(tokenizer, vocab, options), std::move(grammar), options.grammar_ms, tokenizer.n_vocab()));
+  return std::unique_ptr<Sampler>(std::make_unique<LibllamaSampler>(BuildChain(tokenizer, vocab, options),
+                                                                    std::move(grammar), tokenizer.n_vocab()));
 }
 
 }  // namespace espalier

@@ -1,5 +1,6 @@
 // Choosing the next token: libllama's samplers, in llama.cpp's order and with llama.cpp's defaults, so that flags mean
-// here what they mean there and the same seed gives the same tokens for the same logits.
+// here what they mean there and the same seed gives the same tokens for the same logits. Grammars allow what libllama's
+// allow, but are followed by gbnf_matcher.h.
 #pragma once
 
 #include <cstdint>
@@ -48,22 +49,22 @@ struct SamplerOptions {
   int32_t min_keep = 0;     // tokens that top_p, min_p, typical_p and XTC leave at least
   bool ignore_eos = false;  // bans every token that ends a generation
   std::vector<LogitBias> logit_bias;
-  // Following a grammar may take so long for one token: libllama keeps a stack for each way to read the text so far,
-  // and there are grammars with 2^n of them. Then the token is refused, which ends the request instead of all others.
-  double grammar_ms = 5000;
+  // Steps that following a grammar may take for one token (GbnfMatcher::work): there are grammars with 2^n ways to read
+  // n characters. Beyond, the token is refused, which ends the request instead of holding all others up.
+  int64_t grammar_work = int64_t{1} << 18;
   std::string grammar;  // GBNF with the start symbol "root"; empty: none
 };
 
 // -1 in what counts tokens means all of the context, and more than that means no more: what is remembered takes memory.
 void FitToContext(int64_t context_tokens, SamplerOptions* options);
 
-// kInvalidArgument, naming the place, where a grammar is none that a sampler of this vocabulary can follow (CheckGbnf).
+// kInvalidArgument, naming the place, where a grammar is none that a sampler of this vocabulary can follow (ReadGbnf).
 // Bounds the text to 256 KiB.
 Status CheckGrammar(const Tokenizer& tokenizer, std::string_view grammar);
 
 // The state of one generation: penalties remember tokens, a grammar where it stands. A few KiB without a grammar: what
 // depends on the vocabulary's size belongs to the thread that samples. Thread rule: one thread at a time; keeps no
-// reference to the tokenizer except its vocabulary, so the tokenizer must outlive it.
+// reference to anything but the tokenizer, which must outlive it.
 class Sampler {
  public:
   // Fails with kInvalidArgument on values outside their range, on a bias for an unknown token, and as CheckGrammar.
@@ -73,8 +74,8 @@ class Sampler {
   // The next token. Does not change penalties or grammar: Accept does. REQUIRES: n_vocab logits.
   virtual int32_t Sample(std::span<const float> logits) = 0;
 
-  // Takes a generated token into account. Fails, if a grammar is set, on a token that it does not allow, and where it
-  // took too long to follow.
+  // Takes a generated token into account. Fails, if a grammar is set, on a token that it does not allow, and where
+  // there are too many ways to read the text so far.
   virtual Status Accept(int32_t token) = 0;
   // The prompt counts for the penalties, but not for the grammar.
   virtual void AcceptPrompt(std::span<const int32_t> tokens) = 0;

@@ -216,16 +216,26 @@ TEST_F(SamplerTest, MinKeepLeavesMoreThanTheCutsWould) {
   EXPECT_EQ(tokens_with(2), (std::set<int32_t>{10, 11}));
 }
 
-TEST_F(SamplerTest, AGrammarThatTakesTooLongRefusesTheToken) {
+TEST_F(SamplerTest, AGrammarWithTooManyWaysToReadTheTextRefusesTheToken) {
   SamplerOptions options;
-  options.grammar = "root ::= [a-z]+";
-  const auto plain = Create(options);
-  const int32_t token = plain->Sample(logits_);
-  EXPECT_TRUE(plain->Accept(token).ok());
-  options.grammar_ms = 0;  // anything is too long
-  const Status status = Create(options)->Accept(token);
+  options.grammar = "root ::= [a-z]++++++++++++++++++++";
+  const auto sampler = Create(options);
+  Status status;
+  for (int i = 0; i < 100 && status.ok(); ++i) {
+    status = sampler->Accept(sampler->Sample(logits_));
+  }
   ASSERT_FALSE(status.ok());
   EXPECT_THAT(status.message(), HasSubstr("too many ways to read the text so far"));
+}
+
+TEST_F(SamplerTest, AGrammarWithTooManyWaysToBeginIsRefused) {
+  SamplerOptions options;
+  options.grammar = "root ::= [a-z]? [a-z]? [a-z]?";
+  EXPECT_TRUE(Sampler::Create(*tokenizer_, options).ok());
+  options.grammar_work = 3;
+  const auto sampler = Sampler::Create(*tokenizer_, options);
+  ASSERT_FALSE(sampler.ok());
+  EXPECT_THAT(sampler.status().message(), HasSubstr("too many ways"));
 }
 
 TEST_F(SamplerTest, NamesWhatIsWrongWithOptions) {
