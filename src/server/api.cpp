@@ -236,12 +236,7 @@ std::optional<ApiError> Api::Refusal(const Route& route, const HttpRequest& requ
   return std::nullopt;
 }
 
-void Api::Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) {
-  responder = std::make_shared<CorsResponder>(std::move(responder), std::string(request.header("Origin")));
-  if (request.method == "OPTIONS") {
-    responder->Send(Preflight());
-    return;
-  }
+std::variant<const Api::Route*, HttpResponse> Api::Find(const HttpRequest& request) const {
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
   std::string allowed;
   for (const Route& route : routes_) {
@@ -252,28 +247,51 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) 
       allowed += (allowed.empty() ? "" : ", ") + route.method;
       continue;
     }
-    if (const auto refusal = Refusal(route, request)) {
-      HttpResponse answer = ErrorAnswer(*refusal);
-      if (refusal->status == 401) {
-        answer.headers.emplace_back("WWW-Authenticate", "Bearer");
-      }
-      responder->Send(std::move(answer));
-    } else {
-      route.handler(request, responder);
+    const auto refusal = Refusal(route, request);
+    if (!refusal) {
+      return &route;
     }
-    return;
+    HttpResponse answer = ErrorAnswer(*refusal);
+    if (refusal->status == 401) {
+      answer.headers.emplace_back("WWW-Authenticate", "Bearer");
+    }
+    return answer;
   }
   const auto& not_here = PathsNotHere();
   if (!allowed.empty()) {
     HttpResponse answer =
         ErrorAnswer(MethodNotAllowed(fmt::format("{} is not allowed here: expected {}", request.method, allowed)));
     answer.headers.emplace_back("Allow", allowed + ", OPTIONS");
-    responder->Send(std::move(answer));
-  } else if (std::find(not_here.begin(), not_here.end(), request.path) != not_here.end()) {
-    responder->Send(ErrorAnswer(NotSupportedError(fmt::format("{}: this server does not do that", request.path))));
-  } else {
-    responder->Send(ErrorAnswer(NotFoundError(fmt::format("no such path: {}", request.path))));
+    return answer;
   }
+  if (std::find(not_here.begin(), not_here.end(), request.path) != not_here.end()) {
+    return ErrorAnswer(NotSupportedError(fmt::format("{}: this server does not do that", request.path)));
+  }
+  return ErrorAnswer(NotFoundError(fmt::format("no such path: {}", request.path)));
+}
+
+std::optional<HttpResponse> Api::Refuse(const HttpRequest& head) const {
+  auto found = Find(head);
+  auto* answer = std::get_if<HttpResponse>(&found);
+  if (answer == nullptr) {
+    return std::nullopt;
+  }
+  AddCors(std::string(head.header("Origin")), answer->headers);
+  return std::move(*answer);
+}
+
+void Api::Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) {
+  responder = std::make_shared<CorsResponder>(std::move(responder), std::string(request.header("Origin")));
+  if (request.method == "OPTIONS") {
+    responder->Send(Preflight());
+    return;
+  }
+  auto found = Find(request);
+  if (auto* answer = std::get_if<HttpResponse>(&found)) {
+    responder->Send(std::move(*answer));
+    return;
+  }
+  std::get<const Route*>(found)->handler(request, responder);
 }
 
 }  // namespace espalier

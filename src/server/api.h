@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "server/api_error.h"
@@ -26,6 +27,8 @@ class Api {
  public:
   explicit Api(ApiOptions options);
 
+  // HttpServerOptions::refuse: what is wrong whatever the body is, above all the key.
+  std::optional<HttpResponse> Refuse(const HttpRequest& head) const;
   // HttpServer's handler.
   void Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder);
 
@@ -60,6 +63,8 @@ class Api {
   bool Authorized(const HttpRequest& request) const;
   // Empty where the route may be taken.
   std::optional<ApiError> Refusal(const Route& route, const HttpRequest& request) const;
+  // Who answers the request, or what it is answered whatever its body is.
+  std::variant<const Route*, HttpResponse> Find(const HttpRequest& request) const;
   HttpResponse Health() const;
 
   const ApiOptions options_;

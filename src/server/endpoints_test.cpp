@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/bytes.h"
+#include "server/api.h"
 #include "server/endpoints_fakes_for_test.h"
 #include "support/paths.h"
 
@@ -271,6 +272,33 @@ TEST_F(EndpointsTest, BudgetRefusesWhatIsNone) {
   EXPECT_EQ(Error(SetBudgetAnswer, "700").status, 400);
   EXPECT_EQ(budget_.setting(), std::nullopt);
   EXPECT_EQ(loop_.wakes, 0);
+}
+
+// --- before a body comes
+
+TEST_F(EndpointsTest, HeadsAreRefusedForWhatNoBodyCouldMend) {
+  Api api({.keys = {"key"}});
+  const auto status = [&api](const std::string& method, const std::string& path, HttpHeaders headers = {}) {
+    const auto refusal = api.Refuse({method, path, "", std::move(headers), "", ""});
+    return refusal ? refusal->status : 0;
+  };
+  const HttpHeaders key = {{"Authorization", "Bearer key"}};
+  EXPECT_EQ(status("POST", "/v1/completions"), 401);
+  EXPECT_EQ(status("POST", "/v1/completions", {{"X-Api-Key", "other"}}), 401);
+  EXPECT_EQ(status("POST", "/v1/completions", key), 503);  // no model yet
+  EXPECT_EQ(status("POST", "/health"), 405);
+  EXPECT_EQ(status("POST", "/nowhere"), 404);
+  EXPECT_EQ(status("POST", "/v1/embeddings"), 501);
+  api.Attach(served_);
+  EXPECT_EQ(status("POST", "/v1/completions", key), 0);
+  EXPECT_EQ(status("PUT", "/v1/espalier/budget", key), 0);
+  EXPECT_EQ(status("PUT", "/v1/espalier/budget"), 401);
+  const auto refusal = api.Refuse({"POST", "/tokenize", "", {{"Origin", "http://a"}}, "", ""});
+  ASSERT_TRUE(refusal);
+  EXPECT_THAT(refusal->headers, testing::Contains(testing::Pair("WWW-Authenticate", "Bearer")));
+  EXPECT_THAT(refusal->headers, testing::Contains(testing::Pair("Access-Control-Allow-Origin", "http://a")));
+  EXPECT_THAT(refusal->body, HasSubstr("invalid_api_key"));
+  api.Detach();
 }
 
 }  // namespace

@@ -164,13 +164,7 @@ void HttpConnection::Advance() {
       break;
     case HttpRequestParser::State::kBody:
       if (phase_ != Phase::kBody) {
-        phase_ = Phase::kBody;
-        read_deadline_ = After(core_->options.body_seconds);
-        WatchTime();
-        if (parser_->expects_continue()) {
-          queue_.emplace_back("HTTP/1.1 100 Continue\r\n\r\n");
-          StartWriting();
-        }
+        OnBodyToCome();
       }
       break;
     case HttpRequestParser::State::kDone:
@@ -179,6 +173,21 @@ void HttpConnection::Advance() {
     case HttpRequestParser::State::kFailed:
       GiveError(parser_->status(), parser_->reason());
       break;
+  }
+}
+
+void HttpConnection::OnBodyToCome() {
+  if (core_->options.refuse && parser_->keeps_body()) {
+    if (auto refusal = core_->options.refuse(parser_->head())) {
+      return GiveLast(*std::move(refusal));
+    }
+  }
+  phase_ = Phase::kBody;
+  read_deadline_ = After(core_->options.body_seconds);
+  WatchTime();
+  if (parser_->expects_continue()) {
+    queue_.emplace_back("HTTP/1.1 100 Continue\r\n\r\n");
+    StartWriting();
   }
 }
 
@@ -224,6 +233,10 @@ void HttpConnection::GiveError(int status, const std::string& reason) {
     response.body = reason + "\n";
   }
   response.status = status;
+  GiveLast(std::move(response));
+}
+
+void HttpConnection::GiveLast(HttpResponse response) {
   HttpHeadForm form;
   form.length = response.body.size();
   form.keep_alive = false;

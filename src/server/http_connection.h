@@ -92,7 +92,10 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Advance();
   void Dispatch();
   void FinishAnswer();
+  void OnBodyToCome();
   void GiveError(int status, const std::string& reason);
+  // The connection's last answer.
+  void GiveLast(HttpResponse response);
   void Part();
   void Close(bool reset);
   void WatchTime();

@@ -46,6 +46,7 @@ struct HttpRequestParser::Message final : http::basic_parser<true> {
   std::string target;
   bool header_done = false;
   bool is_http10 = false;
+  bool keeps_body = true;
 
   // Fields after the last chunk are dropped: they would come too late for whoever judged the request by its header.
   void on_field_impl(http::field, BeastString name, BeastString value, error_code&) override {
@@ -55,13 +56,16 @@ struct HttpRequestParser::Message final : http::basic_parser<true> {
   }
   void on_request_impl(http::verb, BeastString method, BeastString sent_target, int version, error_code&) override {
     request.method = View(method);
+    keeps_body = request.method != "GET" && request.method != "HEAD" && request.method != "OPTIONS";
     target = View(sent_target);
     is_http10 = version < 11;
   }
   void on_header_impl(error_code&) override { header_done = true; }
   size_t on_body_impl(BeastString body, error_code&) override {
     // No room is reserved by Content-Length: a claim costs the client nothing and must cost us nothing either.
-    request.body.append(body.data(), body.size());
+    if (keeps_body) {
+      request.body.append(body.data(), body.size());
+    }
     return body.size();
   }
   size_t on_chunk_body_impl(uint64_t, BeastString body, error_code& error) override {
@@ -84,6 +88,8 @@ HttpRequestParser::HttpRequestParser(size_t max_header_bytes, size_t max_body_by
 
 HttpRequestParser::~HttpRequestParser() = default;
 
+const HttpRequest& HttpRequestParser::head() const { return message_->request; }
+bool HttpRequestParser::keeps_body() const { return message_->keeps_body; }
 bool HttpRequestParser::http10() const { return message_->is_http10; }
 bool HttpRequestParser::keep_alive() const { return message_->keep_alive(); }
 

@@ -35,6 +35,8 @@ class HttpRequestParser {
   const std::string& reason() const { return reason_; }
 
   // REQUIRES: kBody or kDone
+  const HttpRequest& head() const;  // the request; of its body what has come so far
+  bool keeps_body() const;          // not with GET, HEAD and OPTIONS, where it has no meaning
   bool http10() const;
   bool keep_alive() const;
   bool expects_continue() const;

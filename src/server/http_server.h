@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,7 +23,7 @@ struct HttpRequest {
   std::string path;    // decoded, without query; begins with '/'
   std::string query;   // as sent, without '?'
   HttpHeaders headers;
-  std::string body;
+  std::string body;  // empty with GET, HEAD and OPTIONS, where it has no meaning: dropped as it comes
   std::string peer;  // "127.0.0.1:40312"
 
   // The first header of that name (any case); empty if there is none.
@@ -72,6 +73,10 @@ struct HttpServerOptions {
   double body_seconds = 60;                            // for the whole body
   double idle_seconds = 75;                            // between two requests of one connection
   double write_seconds = 30;                           // a client that takes nothing for so long is gone
+  // Looks at a request, without its peer, when a body that would be kept is still to come. What it returns is the
+  // answer, after which the connection is closed. Not set, or nothing: the handler gets the request with its body.
+  // Called on one of the server's threads; must not block.
+  std::function<std::optional<HttpResponse>(const HttpRequest& head)> refuse;
   // The body of answers that the server itself gives: 400 (not HTTP), 408, 413, 431, 503. Not set: the reason as text.
   std::function<HttpResponse(int status, const std::string& reason)> error_response;
 };

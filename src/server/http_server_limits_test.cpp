@@ -203,6 +203,48 @@ TEST(HttpLimits, AClientThatStillSendsReadsWhyItIsRefused) {
   EXPECT_EQ(client.ReadAnswer().status, 413);
 }
 
+TEST(HttpLimits, WhatIsRefusedByItsHeadIsToldSoBeforeItsBodyComes) {
+  HttpServerOptions options;
+  options.refuse = [](const HttpRequest& head) {
+    return head.header("X-Key") == "right" ? std::nullopt
+                                           : std::optional(HttpResponse{401, "text/x-test", {}, "no: " + head.path});
+  };
+  const auto server = StartForTest(Echo, options);
+  const std::string head = "POST /p HTTP/1.1\r\nHost: h\r\n";
+  for (const std::string& rest : {std::string("Content-Length: 30000000\r\n\r\n"),
+                                  std::string("Content-Length: 30000000\r\nExpect: 100-continue\r\n\r\n"),
+                                  std::string("Transfer-Encoding: chunked\r\n\r\n"),
+                                  "Content-Length: 4000000\r\n\r\n" + std::string(4000000, 'x')}) {
+    RawClient client(server->port());
+    client.Send(head + rest);
+    const RawAnswer answer = client.ReadAnswer();
+    EXPECT_EQ(answer.status, 401);
+    EXPECT_EQ(answer.header("Connection"), "close");
+    EXPECT_EQ(answer.body, "no: /p");
+    EXPECT_EQ(client.ReadToEnd(), "");
+  }
+  RawClient client(server->port());
+  client.Send(kGet);  // there is no body to wait for: the handler's
+  EXPECT_EQ(client.ReadAnswer().status, 200);
+  client.Send(head + "X-Key: right\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(client.ReadAnswer().status, 100);
+  client.Send("abc");
+  EXPECT_EQ(client.ReadAnswer().status, 200);
+}
+
+TEST(HttpLimits, ABodyWithoutMeaningIsNotKept) {
+  HttpServerOptions options;
+  options.refuse = [](const HttpRequest&) { return HttpResponse(); };
+  const auto server = StartForTest(Echo, options);
+  for (const std::string method : {"GET", "OPTIONS"}) {
+    RawClient client(server->port());
+    client.Send(method + " /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+    client.Send("hello" + kGet);
+    EXPECT_EQ(client.ReadAnswer().body, method + " /p  ");
+    EXPECT_EQ(client.ReadAnswer().status, 200);
+  }
+}
+
 TEST(HttpLimits, WithoutDescriptorsItWaitsWithoutSpinningAndServesLater) {
   if (test::kSanitized) {
     GTEST_SKIP() << "sanitizers need descriptors where they meet a type for the first time";
