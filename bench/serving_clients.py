@@ -202,7 +202,7 @@ def many_clients(bench):
     total = 1000 if bench.quick else 10000
     model = bench.model("reference", "F16")
     result = {}
-    with bench.espalier(model, CLIENTS, 256, "--timeout", "10") as ours:
+    with bench.espalier(model, CLIENTS, 256, "--timeout", "10", "--no-cache-prompt") as ours:
         result["espalier"] = crowd(ours, total, 600)
     with bench.llama_server(model, CLIENTS, 256, "--timeout", "10") as theirs:
         result["llama-server"] = crowd(theirs, total // 10, 120)

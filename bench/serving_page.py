@@ -198,6 +198,7 @@ Memory is sampled every {first['course']['sample_ms']:.0f} ms over a connection 
         kinds = ", ".join(f"{count} {kind}" for kind, count in r["counts"].items())
         marks = " / ".join(str(m["requests"]) for m in r["marks"])
         return f"""{r['clients']} clients at once, {r['requests']} requests of 8 tokens: {kinds}. The first three want whole answers.
+Nothing is kept of ended requests (`--no-cache-prompt`, `--cache-ram 0`), and each client has a slot.
 
 """ + table(["", "requests", "whole answers", "wrong", f"VmRSS after {marks}, MB", "s until at rest", "descriptors before, after"],
             rows) + "\n"
