@@ -340,6 +340,7 @@ TEST_F(GbnfVocabulary, AmbiguousGrammarsAreFollowedWhereFewWaysDiffer) {
       EXPECT_FALSE(matcher.Allows(0, Repeat("a", 200) + "1")) << grammar;
       ASSERT_TRUE(matcher.Accept(0, "some text ")) << grammar << " at token " << step;
       ASSERT_FALSE(matcher.exhausted());
+      ASSERT_LE(matcher.ways(), 64u) << grammar << " at token " << step;
     }
   }
 }
