@@ -182,7 +182,9 @@ TEST(GgufFile, RefusesABadHeader) {
       {"big endian", version(0x03000000), {"big endian", "little endian"}, ErrorCode::kUnsupported},
       {"tensor count", [](GgufBytes& f) { f.n_tensors = ~uint64_t{0}; }, {"tensor count", "18446744073709551615"}},
       {"metadata count", [](GgufBytes& f) { f.n_entries = uint64_t{1} << 62; }, {"metadata count"}},
-      {"more tensors than bytes", [](GgufBytes& f) { f.n_tensors = 200; }, {"tensor count", "found 200"}},
+      {"more tensors than bytes",
+       [](GgufBytes& f) { f.n_tensors = 200; },
+       {"truncated", "200 tensors", "at offset 24"}},
       {"one entry too many", [](GgufBytes& f) { f.n_entries = f.entries.size() + 1; }, {}},
       {"one entry too few", [](GgufBytes& f) { f.n_entries = f.entries.size() - 1; }, {}},
       {"one tensor too many", [](GgufBytes& f) { f.n_tensors = f.tensors.size() + 1; }, {"tensor 13 of 13"}},
@@ -210,9 +212,11 @@ TEST(GgufFile, RefusesBadMetadata) {
        {"key 'x'", "array of arrays"},
        ErrorCode::kUnsupported},
       {"array of unknown type", add("x", Array(13, 1, "")), {"key 'x'", "0 to 12, found 13"}},
-      {"array beyond the end", add("x", Array(4, 1 << 20, "")), {"key 'x'", "array length", "1048576"}},
+      {"array beyond the end",
+       add("x", Array(4, 1 << 20, "")),
+       {"truncated", "1048576 elements of key 'x'", "4194304"}},
       {"array of 2^62 elements", add("x", Array(10, uint64_t{1} << 62, "")), {"key 'x'", "4611686018427387904"}},
-      {"strings beyond the end", add("x", Array(8, 1 << 20, "")), {"key 'x'", "array length"}},
+      {"strings beyond the end", add("x", Array(8, 1 << 20, "")), {"truncated", "1048576 elements of key 'x'"}},
       {"string in an array beyond the end", add("x", Array(8, 1, huge)), {"key 'x'", "1099511627776"}},
       {"alignment 0", add("general.alignment", U32(0)), {"general.alignment", "found 0"}},
       {"alignment 4", add("general.alignment", U32(4)), {"general.alignment", "found 4"}},
@@ -263,7 +267,12 @@ TEST(GgufFile, RefusesBadTensors) {
          t.ne = {int64_t{1} << 62, 4};
        }),
        {name, "dimension 1", "2^63"}},
-      {"2^42 bytes", change([=](RawTensor& t) { t.ne = {big}; }), {name, "1099511627776 blocks of 4 bytes"}},
+      {"2^42 bytes", change([=](RawTensor& t) { t.ne = {big}; }), {"truncated", name, "4398046511104 bytes"}},
+      {"2^62 bytes",
+       change([=](RawTensor& t) {
+         t.ne = {big, 1 << 20};
+       }),
+       {name, "blocks of 4 bytes"}},
       {"type beyond the last",
        change([](RawTensor& t) { t.type = GGML_TYPE_COUNT; }),
        {name, "ggml knows"},
@@ -293,6 +302,8 @@ TEST(GgufFile, RefusesEveryTruncation) {
     const auto result = GgufFile::Parse(Source(bytes.substr(0, length)));
     ASSERT_FALSE(result.ok()) << "at " << length << " of " << bytes.size() << " bytes";
     ASSERT_EQ(result.status().code(), ErrorCode::kCorrupt);
+    const std::string expected = length == 0 ? "<memory>: empty: " : "<memory>: truncated: ";
+    ASSERT_EQ(result.status().message().rfind(expected, 0), 0u) << length << " bytes: " << result.status().message();
   }
 }
 

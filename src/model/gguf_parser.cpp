@@ -23,7 +23,7 @@ constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = GGML_MAX_NAME - 1;
 constexpr uint32_t kMaxAlignment = uint32_t{1} << 20;
 // Keeps the sum over kMaxGgufTensors within 63 bits.
-constexpr uint64_t kMaxCutTensorBytes = uint64_t{1} << 48;
+constexpr uint64_t kMaxTensorBytes = uint64_t{1} << 48;
 
 // Bytes of one element in the file; for a string its length field. 0 for unknown types and arrays.
 uint64_t ElementBytes(uint32_t type) {
@@ -63,6 +63,12 @@ class GgufParser {
     return Corrupt(fmt::format("{}: {}", name_, fmt::format(format, std::forward<Args>(args)...)));
   }
 
+  // What is read next needs more bytes than are left.
+  Status Truncated(const std::string& what, uint64_t least_bytes) const {
+    return Bad("truncated: {} needs at least {} bytes at offset {}, found {}", what, least_bytes, reader_.position(),
+               reader_.remaining());
+  }
+
   Status ReadHeader();
   Status ReadEntry(uint64_t index);
   Result<GgufValue> ReadScalar(uint32_t type, const std::string& what);
@@ -86,6 +92,9 @@ class GgufParser {
 };
 
 Status GgufParser::ReadHeader() {
+  if (file_->source_->size() == 0) {
+    return Bad("empty: expected a GGUF file, found 0 bytes");
+  }
   std::array<char, 4> magic = {};
   ESPALIER_RETURN_IF_ERROR(reader_.Read(std::as_writable_bytes(std::span(magic)), "the magic"));
   const std::string_view found(magic.data(), magic.size());
@@ -104,18 +113,18 @@ Status GgufParser::ReadHeader() {
   }
   ESPALIER_ASSIGN_OR_RETURN(n_tensors_, reader_.Number<uint64_t>("the tensor count"));
   ESPALIER_ASSIGN_OR_RETURN(n_entries_, reader_.Number<uint64_t>("the metadata count"));
+  if (n_tensors_ > kMaxGgufTensors) {
+    return Bad("tensor count: expected at most {}, found {}", kMaxGgufTensors, n_tensors_);
+  }
+  if (n_entries_ > kMaxEntries) {
+    return Bad("metadata count: expected at most {}, found {}", kMaxEntries, n_entries_);
+  }
   // The smallest entry is a key of one byte with a one-byte value, the smallest tensor a name of one byte.
   constexpr uint64_t kLeastEntry = 8 + 1 + 4 + 1;
   constexpr uint64_t kLeastTensor = 8 + 1 + 4 + 8 + 4 + 8;
-  const uint64_t most_entries = std::min(kMaxEntries, reader_.remaining() / kLeastEntry);
-  const uint64_t most_tensors = std::min(kMaxGgufTensors, reader_.remaining() / kLeastTensor);
-  if (n_tensors_ > most_tensors) {
-    return Bad("tensor count: expected at most {} in a file of {} bytes, found {}", most_tensors,
-               file_->source_->size(), n_tensors_);
-  }
-  if (n_entries_ > most_entries) {
-    return Bad("metadata count: expected at most {} in a file of {} bytes, found {}", most_entries,
-               file_->source_->size(), n_entries_);
+  const uint64_t least_bytes = n_entries_ * kLeastEntry + n_tensors_ * kLeastTensor;
+  if (least_bytes > reader_.remaining()) {
+    return Truncated(fmt::format("the table of {} metadata keys and {} tensors", n_entries_, n_tensors_), least_bytes);
   }
   return Status::Ok();
 }
@@ -220,10 +229,11 @@ Result<GgufArray> GgufParser::ReadArray(const std::string& what) {
   if (least == 0) {
     return Bad("{}: expected an array element type from 0 to 12, found {}", what, type);
   }
-  const uint64_t most = std::min(kMaxArrayElements, reader_.remaining() / least);
-  if (count > most) {
-    return Bad("{}: array length: expected at most {} with {} bytes left in the file, found {}", what, most,
-               reader_.remaining(), count);
+  if (count > kMaxArrayElements) {
+    return Bad("{}: array length: expected at most {}, found {}", what, kMaxArrayElements, count);
+  }
+  if (count * least > reader_.remaining()) {
+    return Truncated(fmt::format("the array of {} elements of {}", count, what), count * least);
   }
   GgufArray array;
   array.element_type = static_cast<GgufType>(type);
@@ -336,11 +346,14 @@ Status GgufParser::ReadTensorType(TensorInfo& tensor, const std::string& what) {
   }
   const auto blocks = static_cast<uint64_t>(tensor.ne[0] / block * tensor.ne[1] * tensor.ne[2] * tensor.ne[3]);
   const uint64_t block_bytes = ggml_type_size(tensor.type);
-  const uint64_t most_bytes = options_.may_be_cut ? kMaxCutTensorBytes : file_->source_->size();
-  if (blocks > most_bytes / block_bytes) {
-    return Bad("{}: expected at most {} bytes, found {} blocks of {} bytes", what, most_bytes, blocks, block_bytes);
+  if (blocks > kMaxTensorBytes / block_bytes) {
+    return Bad("{}: expected at most {} bytes, found {} blocks of {} bytes", what, kMaxTensorBytes, blocks,
+               block_bytes);
   }
   tensor.bytes = blocks * block_bytes;
+  if (tensor.bytes > file_->source_->size() && !options_.may_be_cut) {
+    return Bad("truncated: {} needs {} bytes, but the file has {} bytes", what, tensor.bytes, file_->source_->size());
+  }
   return Status::Ok();
 }
 
