@@ -87,6 +87,19 @@ TEST_F(CliTest, RunReportsWhatItHolds) {
   EXPECT_GT(report["decode_tokens_per_second"], 0);
 }
 
+TEST_F(CliTest, RunHoldsWhatMemorySaysOfOneSequence) {
+  for (const char* type : {"f16", "q8_0"}) {
+    const Json memory = Report({"memory", kTwin, "-w", "1x200", "-t", "1", "-ctk", type, "-ctv", type});
+    const Json run = Report(
+        {"run", kTwin, "-c", "200", "-t", "1", "-ctk", type, "-ctv", type, "--ignore-eos", "-p", "The old house"});
+    EXPECT_EQ(run["prompt_tokens"].get<int>() + run["generated_tokens"].get<int>(), 201) << "the context is full";
+    EXPECT_EQ(run["weight_bytes"], memory["weight_bytes"]);
+    EXPECT_EQ(run["kv_bytes"], memory["kv_bytes"]);
+    // The backend's scratch is what the heap grew by when it was measured: a few kB more or less in each process.
+    EXPECT_NEAR(run["managed_bytes"].get<double>(), memory["managed_bytes"].get<double>(), 8192) << type;
+  }
+}
+
 TEST_F(CliTest, ABudgetStepsDownAndUpInMidText) {
   const Json report = Report({"run", kTwin, "-t", "1", "--temp", "0", "--ignore-eos", "-n", "48", "-p", "The old house",
                               "--budget-schedule", "0:100%,8:60%,16:100%"});
@@ -295,7 +308,12 @@ TEST_F(CliTest, GenerateModelRefusesWhatItCannotMake) {
 }
 
 TEST_F(CliTest, AWrongCommandLineHasAnExitCodeOfItsOwn) {
-  ExpectRefusal({"fly"}, 2, {"fly"});
+  ExpectRefusal({"fly"}, 2, {"expected one of run, ", "found 'fly'", "espalier --help"});
+  ExpectRefusal({"train", "fly"}, 2, {"command of train: ", "expected one of rap, stratnet", "found 'fly'"});
+  EXPECT_EQ(Espalier({"train"}).err,
+            "espalier: command of train: expected one of rap, stratnet, found none (espalier train --help tells "
+            "more)\n");
+  EXPECT_EQ(Espalier({"train"}).code, 2);
   ExpectRefusal({"run", "--no-such-flag"}, 2, {"no-such-flag"});
   ExpectRefusal({"run", kTwin, "--drop", "a1", "--plan", "a1=0", "-p", "x"}, 2, {"--drop"});
   ExpectRefusal({"run", kTwin}, 1, {"-p"});
@@ -309,6 +327,55 @@ TEST_F(CliTest, AWrongCommandLineHasAnExitCodeOfItsOwn) {
   for (const char* command : {"run", "compress", "export", "serve", "generate-trace"}) {
     EXPECT_NE(nothing.err.find(command), std::string::npos) << nothing.err;
   }
+}
+
+TEST_F(CliTest, AFileOfOptionsThatCannotBeReadIsNamedWithWhatIsExpected) {
+  const auto expect = [&](const std::string& text, const std::vector<std::string>& parts) {
+    const std::string path = Write("serve.ini", text);
+    const Outcome outcome = Espalier({"serve", kTwin, "--memory-budget", "1MiB", "--config", path});
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    for (const std::string& part : parts + std::vector<std::string>{"--config " + path}) {
+      EXPECT_NE(outcome.err.find(part), std::string::npos) << "'" << part << "' in: " << outcome.err;
+    }
+  };
+  const std::string expected = "expected the long name of an option of serve";
+  for (const char* key : {"bogus", "ub", "help", "config"}) {
+    expect("parallel = 2\n" + std::string(key) + " = 3\n", {std::string("key '") + key + "'", expected, "ctx-size"});
+  }
+  expect("[serve]\nbogus = 3\n", {"key 'bogus'", expected});
+  expect("[run]\ntemp = 1\n", {"section 'run'", "expected none, or [serve]"});
+  expect("[fly.high]\ntemp = 1\n", {"section 'fly'", "expected none, or [serve]"});
+  expect("[serve.http]\nport = 1\n", {"section 'serve.http'", "expected none, or [serve]"});
+  // What is read fails for the budget alone.
+  const std::string good = Write("good.ini", "[serve]\nparallel = 2\nc = 512\nno-metrics = true\n");
+  const Outcome read = Espalier({"serve", kTwin, "--memory-budget", "1MiB", "--config", good});
+  EXPECT_EQ(read.code, 1) << read.err;
+  EXPECT_NE(read.err.find("2x256"), std::string::npos) << read.err;
+  ExpectRefusal({"serve", kTwin, "--config", folder_.string()}, 2, {folder_.string(), "regular file, found a folder"});
+  EXPECT_NE(Espalier({"serve", kTwin, "--config"}).err.find("--config: 1 required FILE missing"), std::string::npos);
+}
+
+TEST_F(CliTest, AFileOfTheWrongKindIsNamedWithWhatIsExpected) {
+  const std::string zero = "expected text, found a zero byte at offset 5";
+  ExpectRefusal({"run", kTwin, "-f", kTwin}, 1, {kTwin, zero});
+  ExpectRefusal({"eval", kTwin, "--text", kTwin}, 1, {kTwin, zero});
+  ExpectRefusal({"rank", kTwin, "--text", kTwin, "-o", Path("twin.profile")}, 1, {kTwin, zero});
+  ASSERT_EQ(Espalier({"generate-trace", "--seconds", "1", "-o", Path("trace.jsonl")}).code, 0);
+  ExpectRefusal({"replay", Path("trace.jsonl"), kTwin, "--text", kTwin}, 1, {kTwin, zero});
+  ExpectRefusal({"memory", kTwin, "--plan", "no-such-plan"}, 1,
+                {"'no-such-plan'", "expected BLOCK=FRACTION", "no file of that name"});
+  const Outcome cgroup = Espalier({"serve", kTwin, "--cgroup-root", Path("nowhere")});
+  EXPECT_EQ(cgroup.code, 2) << cgroup.err;
+  EXPECT_NE(cgroup.err.find("--cgroup-root: Directory does not exist: " + Path("nowhere")), std::string::npos);
+}
+
+TEST_F(CliTest, WhatIsTooMuchOrTooLittleIsNamedInTheOrderItStandsIn) {
+  ExpectRefusal({"bench", kTwin, "--cycles", "3"}, 2, {"not expected: '--cycles 3", "espalier bench --help"});
+  ExpectRefusal({"inspect", kTwin, "extra"}, 2, {"not expected: 'extra", "espalier inspect --help"});
+  ExpectRefusal({"compress", kTwin}, 1, {"expected one of --requests, ", "found none of them"});
+  ExpectRefusal({"compress", kTwin, "--size-ratio", "0.5", "--max-loss", "1", "--requests", "x"}, 1,
+                {"expected one of ", "found --size-ratio and --max-loss and --requests"});
 }
 
 TEST_F(CliTest, NumbersOfFlagsAreFiniteAndInTheirRange) {

@@ -99,10 +99,14 @@ TEST_F(Hostile, FilesThatAreNoModel) {
     std::vector<std::string> parts;
   };
   const Case cases[] = {
-      {"empty.gguf", "", {"truncated", "found 0"}},
+      {"empty.gguf", "", {"empty", "expected a GGUF file, found 0 bytes"}},
       {"text.gguf", "Call me Ishmael.", {"not a GGUF", "'Call'"}},
-      {"header.gguf", reference->substr(0, 20), {"truncated"}},
-      {"metadata.gguf", reference->substr(0, 50000), {"array length", "bytes left in the file"}},
+      {"count.gguf", reference->substr(0, 12), {"truncated", "the tensor count needs 8 bytes at offset 8, found 4"}},
+      {"header.gguf", reference->substr(0, 20), {"truncated", "the metadata count needs 8 bytes"}},
+      {"table.gguf", reference->substr(0, 100), {"truncated", "146 tensors needs at least", "at offset 24, found 76"}},
+      {"metadata.gguf",
+       reference->substr(0, 50000),
+       {"truncated", "8192 elements of key 'tokenizer.ggml.tokens' needs at least 65536 bytes", "found 489"}},
       {"half.gguf", reference->substr(0, reference->size() / 2), {"truncated", "'blk."}},
       {"short.gguf", reference->substr(0, reference->size() - 1000), {"truncated", "'blk.15."}},
       {"endian.gguf", Spoilt([](auto& f) { f.version = 0x03000000; }), {"big endian"}},
@@ -164,8 +168,9 @@ TEST_F(Hostile, FullStreamsAreNoReasonToCrash) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   };
   const std::string error = "2> '" + Path("stderr") + "'";
-  for (const char* arguments : {"inspect reference", "inspect reference --json", "memory reference --json",
-                                "run reference -p x -n 2", "run reference -p x -n 2 --json"}) {
+  for (const char* arguments :
+       {"--help", "--version", "run --help", "inspect reference", "inspect reference --json", "memory reference --json",
+        "run reference -p x -n 2", "run reference -p x -n 2 --json"}) {
     for (const char* full : {"> /dev/full ", ">&- "}) {
       EXPECT_EQ(exit_code(std::string(arguments) + " " + full + error), 1) << arguments << full;
       const std::string told = *ReadWholeFile(Path("stderr"), 1 << 20);

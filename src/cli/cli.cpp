@@ -7,6 +7,7 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@ namespace {
 constexpr int kExitError = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitInterrupted = 130;
+constexpr const char* kOutputLost = "standard output: cannot write";
 
 constexpr const char* kAbout =
     "Espalier fits a GGUF language model to a memory budget while it runs.\n\n"
@@ -59,6 +61,55 @@ int Fail(int code, const std::string& message) {
   return code;
 }
 
+// The command that was named last; `app` where there was none.
+const CLI::App& Named(const CLI::App& app) {
+  const auto below = app.get_subcommands();
+  return below.empty() ? app : Named(*below.front());
+}
+
+// "espalier train": what --help goes behind.
+std::string CommandLineOf(const CLI::App& command) {
+  const CLI::App* above = command.get_parent();
+  return above == nullptr ? command.get_name() : CommandLineOf(*above) + " " + command.get_name();
+}
+
+int FailUsage(const CLI::App& command, const std::string& message) {
+  return Fail(kExitUsage, fmt::format("{} ({} --help tells more)", message, CommandLineOf(command)));
+}
+
+int FailWithoutCommand(const CLI::App& above, const std::string& found) {
+  std::vector<std::string> names;
+  for (const CLI::App* one : above.get_subcommands(nullptr)) {
+    names.push_back(one->get_name());
+  }
+  return FailUsage(above, fmt::format("command{}: expected one of {}, found {}",
+                                      above.get_parent() == nullptr ? "" : " of " + above.get_name(),
+                                      fmt::join(names, ", "), found));
+}
+
+int FailToParse(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App& command = Named(app);
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) {
+    return FailUsage(command, error.what());
+  }
+  const std::vector<std::string> unexpected = app.remaining(true);
+  const auto is_positional = [](const CLI::Option* option) { return option->get_positional(); };
+  const bool only_commands = !command.get_subcommands(nullptr).empty() && command.get_options(is_positional).empty();
+  if (only_commands) {
+    return FailWithoutCommand(command, Quote(unexpected.front()));
+  }
+  // CLI11's own message has them in the opposite order.
+  return FailUsage(command, fmt::format("not expected: {}", Quote(fmt::format("{}", fmt::join(unexpected, " ")))));
+}
+
+// CLI11 itself would print to std::cout, which nobody asks afterwards whether it could be written.
+int PrintHelp(const CLI::App& app, const CLI::Success& help_or_version) {
+  std::ostringstream text;
+  const int code = app.exit(help_or_version, text, text);
+  fmt::print("{}", text.str());
+  return IsOutputLost() ? Fail(kExitError, kOutputLost) : code;
+}
+
 }  // namespace
 
 int RunEspalier(int argc, char** argv) {
@@ -85,26 +136,22 @@ int RunEspalier(int argc, char** argv) {
   try {
     app.parse(Arguments(argc, argv));
   } catch (const CLI::Success& help_or_version) {
-    return app.exit(help_or_version);
+    return PrintHelp(app, help_or_version);
   } catch (const CLI::ParseError& error) {
-    return Fail(kExitUsage, fmt::format("{} (--help tells more)", error.what()));
+    return FailToParse(app, error);
   }
   // Commands of commands come behind their parents, which count as parsed too.
   const auto command =
       std::find_if(commands.rbegin(), commands.rend(), [](const Command& c) { return c.app->parsed(); });
   if (command == commands.rend()) {
-    std::vector<std::string> names;
-    for (const CLI::App* one : app.get_subcommands(nullptr)) {
-      names.push_back(one->get_name());
-    }
-    return Fail(kExitUsage, fmt::format("no command: expected {} (--help tells more)", fmt::join(names, ", ")));
+    return FailWithoutCommand(Named(app), "none");
   }
   const Status status = command->run();
   if (!status.ok()) {
     return status.code() == ErrorCode::kAborted ? kExitInterrupted : Fail(kExitError, status.message());
   }
   if (IsOutputLost()) {
-    return Fail(kExitError, "standard output: cannot write");
+    return Fail(kExitError, kOutputLost);
   }
   return 0;
 }

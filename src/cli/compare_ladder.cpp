@@ -104,9 +104,9 @@ Result<PlanEvaluatorOptions> CompareSetting::Evaluator(const Windows& windows) c
 }
 
 void AddLadderFlags(CLI::App& app, LadderFlags& flags) {
-  auto* ladder =
-      app.add_option("--ladder", flags.source,
-                     "Compare with quantisation too: Q8_0 to Q2_K made from this f16 file of the same model");
+  auto* ladder = app.add_option(
+      "--ladder", flags.source,
+      "Compare with quantisation too: Q8_0 to Q2_K made from this f16 file of the same model (or reference, twin)");
   app.add_option("--ladder-folder", flags.folder, "Where their files are kept; default: a temporary folder")
       ->needs(ladder);
   app.add_flag("--no-kv-ladder", flags.no_kv,
@@ -115,7 +115,7 @@ void AddLadderFlags(CLI::App& app, LadderFlags& flags) {
 
 Result<LadderOptions> PrepareLadder(const LadderFlags& flags, const std::shared_ptr<const Model>& model,
                                     const CompareSetting& setting, const Windows& windows) {
-  ESPALIER_ASSIGN_OR_RETURN(const auto source, Model::Open(flags.source));
+  ESPALIER_ASSIGN_OR_RETURN(const auto source, ModelOption{flags.source}.Open());
   ESPALIER_RETURN_IF_ERROR(CheckSource(*model, *source));
   const std::string folder =
       !flags.folder.empty()

@@ -25,7 +25,14 @@ Result<SearchedPlan> BestKnown(const Archive& archive, const RequestBytes& bytes
   }
   const ArchiveRow* best = BestMeasured(archive, bytes.of(), limit);
   if (best == nullptr) {
-    return OutOfBudget(fmt::format("the profile has no measured plan of at most {} bytes", limit));
+    uint64_t least = bytes.dense();
+    for (const ArchiveRow& row : archive.rows()) {
+      least = std::min(least, bytes.of()(row.plan));
+    }
+    return OutOfBudget(
+        fmt::format("expected a measured plan of at most {} bytes, found {} in the profile, the smallest "
+                    "of {} bytes; `espalier rank` measures more",
+                    limit, archive.rows().size(), least));
   }
   return SearchedPlan{best->plan, archive.Loss(*best), 0};
 }

@@ -66,7 +66,11 @@ Result<Plan> ParseJsonPlan(std::string_view json, int n_layer) {
 
 Result<Plan> ReadPlan(const std::string& text_or_file, int n_layer) {
   if (!LooksLikeFile(text_or_file)) {
-    return Plan::Parse(text_or_file, n_layer);
+    auto plan = Plan::Parse(text_or_file, n_layer);
+    if (!plan.ok()) {
+      return Status(plan.status().code(), plan.status().message() + "; and there is no file of that name");
+    }
+    return plan;
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::string content, ReadWholeFile(text_or_file, kMiB));
   const size_t first = content.find_first_not_of(" \t\r\n");

@@ -18,6 +18,7 @@
 #include "cli/replay_report.h"
 #include "cli/serving_setup.h"
 #include "cli/terminal.h"
+#include "cli/text_option.h"
 #include "cli/trace_file.h"
 
 namespace espalier {
@@ -81,7 +82,7 @@ Result<PromptSource> ReadPrompts(const ReplayFlags& o, const Tokenizer& tokenize
   source.first_token = tokenizer.adds_bos() ? tokenizer.bos() : -1;
   if (!o.text.empty()) {
     constexpr uint64_t kMaxTextBytes = 256 * kMiB;
-    ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(o.text, kMaxTextBytes));
+    ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(o.text, kMaxTextBytes));
     ESPALIER_ASSIGN_OR_RETURN(source.corpus, tokenizer.Encode(text, false, false));
     if (source.corpus.empty()) {
       return InvalidArgument(fmt::format("{}: no tokens to make prompts of", o.text));

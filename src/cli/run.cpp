@@ -16,6 +16,7 @@
 #include "cli/options.h"
 #include "cli/placement.h"
 #include "cli/run_display.h"
+#include "cli/text_option.h"
 #include "control/budget_schedule.h"
 #include "control/generation.h"
 #include "text/sampler.h"
@@ -71,7 +72,7 @@ Result<std::string> ReadPrompt(const RunOptions& o, const Model& model) {
   std::string prompt = o.prompt;
   if (!o.prompt_file.empty()) {
     constexpr uint64_t kMaxPromptBytes = 64 * kMiB;
-    ESPALIER_ASSIGN_OR_RETURN(prompt, ReadWholeFile(o.prompt_file, kMaxPromptBytes));
+    ESPALIER_ASSIGN_OR_RETURN(prompt, ReadTextFile(o.prompt_file, kMaxPromptBytes));
   }
   if (prompt.empty()) {
     return InvalidArgument("no prompt: expected -p TEXT or -f FILE");
@@ -200,12 +201,13 @@ Status Run(const RunOptions& o) {
   ESPALIER_ASSIGN_OR_RETURN(const int64_t n_ctx, ChooseContext(o, *model, prompt_tokens));
   FitToContext(n_ctx, &sampling);
   ESPALIER_ASSIGN_OR_RETURN(const auto sampler, Sampler::Create(*tokenizer, sampling));
-  ESPALIER_ASSIGN_OR_RETURN(EngineOptions engine_options, o.engine.Read(n_ctx));
+  const Workload workload = Workload::Uniform(1, n_ctx);
+  ESPALIER_ASSIGN_OR_RETURN(EngineOptions engine_options, o.engine.Read(workload));
   ESPALIER_ASSIGN_OR_RETURN(ProfileInUse profile, OpenProfile(o.policy, *model));
   engine_options.means = profile.means;
-  ESPALIER_ASSIGN_OR_RETURN(Placement placement,
-                            Place(model, engine_options, Workload::Uniform(1, n_ctx),
-                                  PlacementRequest{o.plan, budgets.initial, o.policy, std::move(profile)}));
+  ESPALIER_ASSIGN_OR_RETURN(
+      Placement placement,
+      Place(model, engine_options, workload, PlacementRequest{o.plan, budgets.initial, o.policy, std::move(profile)}));
   ESPALIER_RETURN_IF_ERROR(ResolveChanges(placement, budgets.changes).status());
   // The token after the last that fits needs no cell of its own.
   const int64_t room = n_ctx - prompt_tokens + 1;

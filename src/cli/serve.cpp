@@ -1,7 +1,9 @@
 // espalier serve: an HTTP server whose model fits the memory that is free.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -51,15 +53,48 @@ constexpr const char* kHttp = "HTTP";
 // A file of plain lines, as llama.cpp's users write them: they are serve's, without a [serve] above them.
 class ServeConfig final : public CLI::ConfigTOML {
  public:
+  // `file`: the option that names the file.
+  ServeConfig(const CLI::App& serve, const CLI::Option& file) : serve_(serve), file_(file) {}
+
   std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
     std::vector<CLI::ConfigItem> found = CLI::ConfigTOML::from_config(input);
     for (CLI::ConfigItem& one : found) {
       if (one.parents.empty()) {
         one.parents = {"serve"};
       }
+      Check(one);
     }
     return found;
   }
+
+ private:
+  void Check(const CLI::ConfigItem& one) const {
+    const auto refuse = [&](const std::string& text) {
+      throw CLI::ConfigError(fmt::format("{} {}: {}", file_.get_name(), file_.results().back(), text));
+    };
+    if (one.parents != std::vector<std::string>{"serve"}) {
+      refuse(
+          fmt::format("section {}: expected none, or [serve]", Quote(fmt::format("{}", fmt::join(one.parents, ".")))));
+    }
+    const bool is_section = one.name == "++" || one.name == "--";  // as CLI11 has their beginning and end
+    if (!is_section && !IsOption(one.name)) {
+      refuse(fmt::format(
+          "key {}: expected the long name of an option of serve (espalier serve --help lists them), such as ctx-size",
+          Quote(one.name)));
+    }
+  }
+
+  // By the names that CLI11 goes on to look for.
+  bool IsOption(const std::string& name) const {
+    constexpr std::array<const char*, 3> kPrefixes = {"--", "-", ""};
+    return std::any_of(kPrefixes.begin(), kPrefixes.end(), [&](const char* prefix) {
+      const CLI::Option* option = serve_.get_option_no_throw(prefix + name);
+      return option != nullptr && option->get_configurable();
+    });
+  }
+
+  const CLI::App& serve_;
+  const CLI::Option& file_;
 };
 
 void BindHttp(CLI::App& app, ServeOptions& o) {
@@ -96,7 +131,9 @@ void BindServe(CLI::App& app, ServeOptions& o) {
   AddServingFlags(app, o.serving);
   app.add_option("-a,--alias", o.alias, "Name of the model in the API; default: the file's name");
   BindHttp(app, o);
-  app.add_option("--cgroup-root", o.cgroup.root, "Where control groups are mounted")->capture_default_str();
+  app.add_option("--cgroup-root", o.cgroup.root, "Where control groups are mounted")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
   app.add_option("--event-log", o.events.file, "Append what happens to memory to this file, as JSON Lines");
   app.add_flag("--quiet", o.events.quiet, "No line on stderr for what happens to memory");
   app.add_option(
@@ -284,8 +321,10 @@ Status Serve(ServeOptions& o) {
 
 void AddServeCommand(CLI::App& app, std::vector<Command>& commands) {
   // CLI11 reads such a file for the whole program only, so the option is the program's, and falls through to it.
-  app.set_config("--config", "", "File with options for serve: lines of port = 8080 and so on");
-  app.config_formatter(std::make_shared<ServeConfig>());
+  CLI::Option* const file =
+      app.set_config("--config", "", "File with options for serve: lines of port = 8080 and so on")
+          ->type_name("FILE")
+          ->check([](const std::string& path) { return File::Open(path).status().message(); });
   app.allow_config_extras(CLI::config_extras_mode::error);
   auto* serve = app.add_subcommand("serve", "Serve a model over HTTP, within a memory budget that may change");
   serve->footer(
@@ -298,6 +337,7 @@ void AddServeCommand(CLI::App& app, std::vector<Command>& commands) {
       "Every option NAME can also be set as ESPALIER_NAME in the environment, or as NAME = VALUE in a file for "
       "--config.\n");
   serve->fallthrough();
+  app.config_formatter(std::make_shared<ServeConfig>(*serve, *file));
   AddCommand<ServeOptions>(serve, commands, BindServe, Serve);
 }
 

@@ -1,5 +1,7 @@
 #include "cli/text_option.h"
 
+#include <fmt/format.h>
+
 #include "base/bytes.h"
 #include "base/file.h"
 #include "cli/number_check.h"
@@ -10,8 +12,16 @@ Result<Windows> TextOption::Read(const Model& model, const Tokenizer& tokenizer)
   WindowOptions options = {.window_tokens = window_tokens, .max_windows = max_windows, .spread = spread};
   ESPALIER_ASSIGN_OR_RETURN(options.protocol, ParseProtocol(protocol));
   constexpr uint64_t kMaxTextBytes = kGiB;
-  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(file, kMaxTextBytes));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(file, kMaxTextBytes));
   return CutWindows(tokenizer, model.hparams().n_ctx_train, file, text, options);
+}
+
+Result<std::string> ReadTextFile(const std::string& path, uint64_t limit) {
+  ESPALIER_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(path, limit));
+  if (const size_t zero = text.find('\0'); zero != std::string::npos) {
+    return InvalidArgument(fmt::format("{}: expected text, found a zero byte at offset {}", path, zero));
+  }
+  return text;
 }
 
 CLI::Option* AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose) {

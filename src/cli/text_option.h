@@ -22,6 +22,10 @@ struct TextOption {
   Result<Windows> Read(const Model& model, const Tokenizer& tokenizer) const;
 };
 
+// The whole file; refuses files over `limit` bytes, and those with a zero byte, which are no text: a model that is
+// named by mistake would be tokenised for minutes.
+Result<std::string> ReadTextFile(const std::string& path, uint64_t limit);
+
 // --text --protocol -c --windows. `purpose` is what --help says of --text. Returns --text, which is required unless the
 // caller changes that.
 CLI::Option* AddTextOption(CLI::App& app, TextOption& option, const std::string& purpose);

@@ -232,7 +232,6 @@ Status RunTrainRap(const TrainRapFlags& o) {
 
 void AddTrainCommand(CLI::App& app, std::vector<Command>& commands) {
   auto* train = app.add_subcommand("train", "Teach a learned policy for a model, into its profile");
-  train->require_subcommand(1);
   auto* rap = train->add_subcommand("rap", "RAP's agent (arXiv 2505.17138): drops blocks until a request fits");
   rap->footer(
       "Needs a profile made by `espalier rank`. The agent then decides with --policy rap wherever a policy is taken,\n"
