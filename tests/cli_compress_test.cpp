@@ -165,15 +165,40 @@ TEST_F(CompressTest, FailuresAreNamedAndDoNotStopTheOthers) {
   ExpectRefusal(Compress({"--requests", requests, "--output", Path("nowhere")}), 1, {"nowhere", "expected a folder"});
   ExpectRefusal(Compress({"--size-ratio", "0.7", "-o", Path("nowhere") + "/small.gguf"}), 1, {"nowhere"});
   ExpectRefusal(Compress({}), 1, {"--requests", "--size-ratio"});
-  ExpectRefusal(Compress({"--size-ratio", "0.7", "--max-loss", "1"}), 1, {"found 2"});
+  ExpectRefusal(Compress({"--size-ratio", "0.7", "--max-loss", "1"}), 1, {"found --size-ratio and --max-loss"});
   ExpectRefusal(Compress({"--size-ratio", "1.7"}), 1, {"size_ratio", "1.7"});
   ExpectRefusal(Compress({"--preference", "0.7,0.7"}), 1, {"preference"});
   ExpectRefusal(Compress({"--size-ratio", "0.7", "--verify"}), 1, {"--text"});
   ExpectRefusal(Compress({"--max-loss", "0.5", "--method", "table"}), 1, {"target in bytes", "max_loss"});
+  ExpectRefusal(Compress({"--size-ratio", "0.36", "--method", "table"}), 1,
+                {"expected a measured plan of at most 4982", "the smallest of "});
   ExpectRefusal(Compress({"--size-ratio", "0.7", "--method", "best"}), 2, {"best"});
   ExpectRefusal({"compress", TwinPath(), "--profile", Path("other"), "--size-ratio", "0.7"}, 1,
                 {"other", "train stratnet"});
   EXPECT_FALSE(std::filesystem::exists(Path("other")));
+}
+
+TEST_F(CompressTest, AModelThatOnlyWholeLayersAreWrittenOfIsToldBeforeAnySearch) {
+  const auto told = [&](const std::vector<std::string>& more, const std::vector<std::string>& output) {
+    EXPECT_EQ(Espalier(std::vector<std::string>{"generate-model", "--arch", "qwen3", "--layers", "2",
+                                                "--embedding-length", "64", "--feed-forward-length", "128", "--heads",
+                                                "2", "--vocab", "300", "--type", "F16", "-o", Path("qwen3.gguf")} +
+                       more)
+                  .code,
+              0);
+    const std::vector<std::string> compress = {"compress", Path("qwen3.gguf"), "--size-ratio", "0.8"};
+    const Outcome outcome = Espalier(compress + output);
+    EXPECT_NE(outcome.err.find("no profile there"), std::string::npos) << "before any search: " << outcome.err;
+    return outcome.err;
+  };
+  const std::vector<std::string> output = {"-o", Path("small.gguf")};
+  const std::string warning = "can only be written with both halves in every layer";
+  const std::string untied = told({}, output);
+  EXPECT_NE(untied.find("qwen3.gguf " + warning), std::string::npos) << untied;
+  EXPECT_NE(untied.find("'output.weight'"), std::string::npos) << untied;
+  EXPECT_NE(untied.find("drop whole layers"), std::string::npos) << untied;
+  EXPECT_EQ(told({}, {}).find(warning), std::string::npos) << "nothing is written";
+  EXPECT_EQ(told({"--tied"}, output).find(warning), std::string::npos) << "openelm will do";
 }
 
 TEST_F(CompressTest, InputsThatAreWrongCostNothing) {
@@ -185,7 +210,7 @@ TEST_F(CompressTest, InputsThatAreWrongCostNothing) {
   EXPECT_EQ(Slurp(profile_), before);
   ExpectRefusal(std::vector<std::string>{"train", "stratnet", TwinPath(), "--profile", "none"} + kOnText, 1, {"none"});
   // Seeds are networks of their own.
-  ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "99"}), 1, {"seed 99", "there are: 1"});
+  ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "99"}), 1, {profile_, "seed 99", "there are: 1"});
   ExpectRefusal(Compress({"--size-ratio", "0.8", "--seed", "-1"}), 2, {"--seed"});
   ExpectRefusal(Compress({"--size-ratio", "0.8", "--method", "table", "--verify"}) + kOnText, 1, {"--verify", "table"});
   // Texts are read before anything is begun or measured.

@@ -1,5 +1,6 @@
 // espalier compress: many requests for smaller models, answered together.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
@@ -32,6 +33,7 @@
 #include "control/decode_latency.h"
 #include "control/measure.h"
 #include "export/export_bytes.h"
+#include "export/export_target.h"
 #include "model/quote.h"
 #include "policy/profile_policies.h"
 #include "profile/profile_file.h"
@@ -127,29 +129,36 @@ void BindCompress(CLI::App& app, CompressFlags& o) {
 // The request on the command line, if there is one.
 Result<std::vector<RequestLine>> ReadRequests(const CompressFlags& o) {
   std::vector<CompressionRequest> given;
-  const auto add = [&given](Target target, double value) { given.push_back({target, value, {}}); };
+  std::vector<std::string> found;
+  const auto add = [&](const char* flag, Target target, double value) {
+    given.push_back({target, value, {}});
+    found.emplace_back(flag);
+  };
   if (!o.max_bytes.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(o.max_bytes));
-    add(Target::kBytes, static_cast<double>(bytes));
+    add("--max-bytes", Target::kBytes, static_cast<double>(bytes));
   }
   if (o.size_ratio) {
-    add(Target::kSizeRatio, *o.size_ratio);
+    add("--size-ratio", Target::kSizeRatio, *o.size_ratio);
   }
   if (o.max_loss) {
-    add(Target::kLoss, *o.max_loss);
+    add("--max-loss", Target::kLoss, *o.max_loss);
   }
   if (o.max_latency_ms) {
-    add(Target::kLatency, *o.max_latency_ms);
+    add("--max-latency-ms", Target::kLatency, *o.max_latency_ms);
   }
   if (!o.preference.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(const double size, SizePreference(o.preference[0], o.preference[1]));
-    add(Target::kPreference, size);
+    add("--preference", Target::kPreference, size);
   }
-  if (given.size() + (o.requests.empty() ? 0 : 1) != 1) {
+  if (!o.requests.empty()) {
+    found.emplace_back("--requests");
+  }
+  if (found.size() != 1) {
     return InvalidArgument(
         fmt::format("expected one of --requests, --max-bytes, --size-ratio, --max-loss, --max-latency-ms, "
                     "--preference, found {}",
-                    given.size() + (o.requests.empty() ? 0 : 1)));
+                    found.empty() ? "none of them" : fmt::format("{}", fmt::join(found, " and "))));
   }
   if (!o.requests.empty()) {
     if (!o.workload.empty()) {
@@ -203,6 +212,7 @@ class Compression {
 
   Status Run() {
     ESPALIER_RETURN_IF_ERROR(CheckOutput());
+    WarnOfTarget();
     ESPALIER_RETURN_IF_ERROR(ReadTexts());
     ESPALIER_RETURN_IF_ERROR(OpenArchive());
     CheckWorkloads();
@@ -261,6 +271,17 @@ class Compression {
                       std::filesystem::exists(o_.output, error) ? "something else" : "nothing of that name"));
     }
     return Status::Ok();
+  }
+
+  // Before a search that may be in vain: plans are chosen by what they lose, not by whether they can be written.
+  void WarnOfTarget() const {
+    const std::string why = o_.output.empty() ? "" : WhyCompleteLayersOnly(*model_);
+    if (!why.empty()) {
+      Warn(
+          fmt::format("--output: {} can only be written with both halves in every layer, and an answer that leaves one "
+                      "alone will fail: {} (espalier export --drop a3,f3)",
+                      model_->path(), why));
+    }
   }
 
   // Before anything is begun: a text that is not there leaves nothing behind and loses nothing.
@@ -429,7 +450,11 @@ class Compression {
   }
 
   Status MakeCompressor() {
-    ESPALIER_ASSIGN_OR_RETURN(const Agent* record, FindStratRecord(*use_.profile, o_.seed));
+    const auto found = FindStratRecord(*use_.profile, o_.seed);
+    if (!found.ok()) {
+      return Status(found.status().code(), fmt::format("{}: {}", Quote(use_.path), found.status().message()));
+    }
+    const Agent* record = *found;
     ESPALIER_ASSIGN_OR_RETURN(StratNet net, StratNetOf(*record, model_->n_block()));
     ESPALIER_ASSIGN_OR_RETURN(LossSurrogate surrogate, LossSurrogate::Fit(*archive_, model_->n_layer()));
     report_.seed = record->seed;

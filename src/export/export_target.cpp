@@ -61,6 +61,18 @@ std::optional<Obstacle> ObstacleOfOpenElm(const Model& model, std::span<const Pr
   return std::nullopt;
 }
 
+std::optional<Obstacle> ObstacleTo(const std::optional<ExportTarget>& target, const Model& model,
+                                   std::span<const PrunedLayer> layers) {
+  if (!target) {
+    return Obstacle{"llama.cpp has no architecture like it whose layers may differ", ""};
+  }
+  auto obstacle = target->fused_attention ? ObstacleOfOpenElm(model, layers) : std::nullopt;
+  if (obstacle) {
+    obstacle->what = fmt::format("layers that differ would be of architecture {}, and {}", kOpenElm, obstacle->what);
+  }
+  return obstacle;
+}
+
 }  // namespace
 
 std::optional<ExportTarget> TargetByLayer(const Architecture& source) {
@@ -78,6 +90,12 @@ std::optional<ExportTarget> TargetByLayer(const Architecture& source) {
     return target;
   }
   return std::nullopt;
+}
+
+std::string WhyCompleteLayersOnly(const Model& model) {
+  const auto obstacle =
+      ObstacleTo(TargetByLayer(model.architecture()), model, PairBlocks(Plan::Dense(model.n_layer())));
+  return obstacle ? fmt::format("{}; drop whole layers{}", obstacle->what, obstacle->remedy) : "";
 }
 
 bool HasOutputBiases(const Architecture& source) {
@@ -103,16 +121,7 @@ Result<ExportTarget> ChooseTarget(const Model& model, const Plan& plan, std::spa
                     "architecture {} has in llama.cpp nor what it could be written as; take ablation zero",
                     Quote(plan.ToText()), source.name));
   }
-  std::optional<Obstacle> obstacle;
-  if (!target) {
-    obstacle = Obstacle{"llama.cpp has no architecture like it whose layers may differ", ""};
-  } else if (target->fused_attention) {
-    obstacle = ObstacleOfOpenElm(model, layers);
-    if (obstacle) {
-      obstacle->what = fmt::format("layers that differ would be of architecture {}, and {}", kOpenElm, obstacle->what);
-    }
-  }
-  if (obstacle) {
+  if (const auto obstacle = ObstacleTo(target, model, layers)) {
     return Unsupported(
         fmt::format("plan {}: expected both halves in every layer of this {} model, found {}: {}; drop whole layers{}",
                     Quote(plan.ToText()), source.name, Found(*lone), obstacle->what, obstacle->remedy));

@@ -30,6 +30,10 @@ struct ExportTarget {
 // The architecture for layers that differ, without a reason; nullopt where llama.cpp has none for the source's.
 std::optional<ExportTarget> TargetByLayer(const Architecture& source);
 
+// Why this model can be written with complete layers only, whichever are kept, and what would help; empty where layers
+// may differ. A plan that drops what is in the way may still do.
+std::string WhyCompleteLayersOnly(const Model& model);
+
 // Whether the source's architecture has the biases that carry means of dropped blocks.
 bool HasOutputBiases(const Architecture& source);
 
