@@ -11,7 +11,7 @@ import openai
 
 from support import gguf_metadata
 from support import serve_harness as harness
-from support.serve_clients import SOCKET_SECONDS
+from support.serve_clients import SOCKET_SECONDS, read_answer
 
 PROMPT = "The old house stood at the end of"
 
@@ -242,6 +242,19 @@ class Keys(harness.ServeTest):
             model=harness.MODEL_NAME, prompt="a", max_tokens=1).choices), 1)
         with self.assertRaises(openai.AuthenticationError):
             client_of(self.server, "third").completions.create(model=harness.MODEL_NAME, prompt="a")
+
+    def test_tells_of_a_wrong_key_before_the_body_comes(self):
+        for more in ("Content-Length: 30000000", "Content-Length: 30000000\r\nExpect: 100-continue",
+                     "Transfer-Encoding: chunked"):
+            connection = self.server.connect()
+            connection.sendall("POST /v1/completions HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer wrong\r\n"
+                               f"Origin: http://elsewhere\r\n{more}\r\n\r\n".encode())
+            answer = read_answer(connection)
+            self.assertEqual((answer.status, answer.error["code"]), (401, "invalid_api_key"), more)
+            self.assertEqual(answer.headers["WWW-Authenticate"], "Bearer")
+            self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "http://elsewhere")
+            self.assertEqual(connection.recv(1), b"", "the connection should have ended")
+            connection.close()
 
     def test_guards_everything_but_what_is_open(self):
         for path in ("/", "/health", "/v1/health", "/livez", "/readyz", "/v1/models", "/models"):

@@ -271,6 +271,7 @@ Status Serve(ServeOptions& o) {
 
   Api api({.keys = o.keys, .metrics = o.metrics});
   o.http.error_response = HttpErrorAnswer;
+  o.http.refuse = [&api](const HttpRequest& head) { return api.Refuse(head); };
   ESPALIER_ASSIGN_OR_RETURN(
       const auto http, HttpServer::Start(o.http, [&](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
         api.Handle(std::move(request), std::move(responder));
