@@ -29,7 +29,7 @@ SHAPES = {**SHAPES, "500M": "--layers 18 --embedding-length 1536 --feed-forward-
                             "--vocab 32000"}
 PROMPT_TOKENS = 64
 PARALLEL = (1, 4, 16)
-REPETITIONS = {1: 25, 4: 15, 16: 7}  # the machine's bandwidth changes by a third from one second to the next
+REPETITIONS = {1: 15, 4: 9, 16: 6}  # the machine's bandwidth changes by a third from one second to the next
 VOCABULARY = 32000
 
 
