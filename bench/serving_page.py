@@ -95,12 +95,11 @@ weights, the machine {result['bandwidth'] / 1e9:.1f} GB/s. The client took {perc
                              spread([r[who]["engine_us"] for r in runs]), spread([r[who]["others_us"] for r in runs])])
             rows.append([number, "loop without HTTP", spread([r["replay"]["rate"] for r in runs], "{:.0f}"),
                          spread([r["replay"]["engine_us"] for r in runs]), "-"])
-            if number == 1:
-                rows.append([number, "woken and sends, nothing else", "-", "-", spread([r["floor_us"] for r in runs])])
+            rows.append([number, "woken and sends, nothing else", "-", "-", spread([r["floor_us"] for r in runs])])
         return f"""The bundled model, which is small, one thread for the engine, {result['max_tokens']} tokens each. Microseconds of processor time per \
 generated token, from
 /proc/PID/task/*/schedstat: of the engine's thread (the busiest), and of all others together. What this machine takes in any
-case: a thread that is woken for each token of one stream and sends 250 bytes (`bench/loopback_floor.cpp`).
+case: a thread that is woken for each step and sends 250 bytes for each stream (`bench/loopback_floor.cpp`).
 
 """ + table(["streams", "", "tok/s", "us of the engine's thread", "us of the others"], rows) + "\n"
 

@@ -147,10 +147,10 @@ def read_bytes(bench, model):
             "bandwidth": 1e9 * report["decode_gigabytes_per_second"] / report["decode_share_of_bandwidth"]}
 
 
-def loopback_floor(bench, rate, tokens):
-    """What a thread takes that is woken for each token of one stream and sends 250 bytes, and does nothing else."""
+def loopback_floor(bench, rate, tokens, streams):
+    """What a thread takes that is woken for each step and sends 250 bytes for each stream, and does nothing else."""
     program = os.path.join(os.path.dirname(bench.options.espalier), "bench", "espalier_loopback_floor")
-    return json.loads(output_of([program, str(rate), str(tokens), "250"]))["sender_us"]
+    return json.loads(output_of([program, str(rate), str(tokens), "250", str(streams)]))["sender_us"]
 
 
 def frontend(bench):
@@ -163,7 +163,7 @@ def frontend(bench):
         for server in (ours, theirs):
             together(server, 16, 8, 0, 8000, {})
         for number in (1, 16):
-            for repetition in range(3):
+            for repetition in range(5):
                 run = {"parallel": number}
                 for server in (ours, theirs):
                     run[server.name] = together(server, number, max_tokens, 1 + repetition, 8000, {})
@@ -173,8 +173,7 @@ def frontend(bench):
                     run[server.name]["engine_us"] = 1e6 * spent[0] / tokens
                     run[server.name]["others_us"] = 1e6 * sum(spent[1:]) / tokens
                 run["replay"]["engine_us"] = 1e6 * run["replay"]["seconds"] / run["replay"]["tokens"]
-                if number == 1:
-                    run["floor_us"] = loopback_floor(bench, run["espalier"]["rate"], run["espalier"]["tokens"])
+                run["floor_us"] = loopback_floor(bench, run["espalier"]["rate"], run["espalier"]["tokens"], number)
                 say(f"  {number:2} streams: us of the engine thread and the others per token: " + ", ".join(
                     f"{s.name} {run[s.name]['engine_us']:.1f} + {run[s.name]['others_us']:.1f} at {run[s.name]['rate']:.0f} tok/s"
                     for s in (ours, theirs)) + f"; replay {run['replay']['engine_us']:.1f}")
