@@ -6,27 +6,15 @@
 #include <vector>
 
 #include "server/utf8.h"
-#include "support/paths.h"
+#include "support/twin_tokenizer.h"
 
 namespace espalier {
 namespace {
 
-class PromptTextTest : public ::testing::Test {
+class PromptTextTest : public test::TwinTokenizerTest {
  protected:
-  static void SetUpTestSuite() {
-    auto model = Model::Open(test::ModelPath("espalier-twin-f16.gguf"));
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    auto tokenizer = Tokenizer::Open(**model);
-    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
-    tokenizer_ = tokenizer->release();
-  }
-  static void TearDownTestSuite() { delete tokenizer_; }
-
   static std::vector<int32_t> Encode(const std::string& text) { return *tokenizer_->Encode(text, true, true); }
-
-  static const Tokenizer* tokenizer_;
 };
-const Tokenizer* PromptTextTest::tokenizer_ = nullptr;
 
 TEST_F(PromptTextTest, ATextIsEchoedAsItWasGiven) {
   for (const std::string text :

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "support/paths.h"
+#include "support/twin_tokenizer.h"
 #include "text/gbnf.h"
 #include "text/tokenizer.h"
 
@@ -191,22 +191,18 @@ class Oracle {
   SamplerPtr sampler_;
 };
 
-class GbnfVocabulary : public ::testing::Test {
+class GbnfVocabulary : public test::TwinTokenizerTest {
  protected:
   static void SetUpTestSuite() {
-    const auto model = Model::Open(test::ModelPath("espalier-twin-f16.gguf"));
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    auto tokenizer = Tokenizer::Open(**model);
-    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
-    tokenizer_ = tokenizer->release();
+    TwinTokenizerTest::SetUpTestSuite();
+    ASSERT_NE(tokenizer_, nullptr);
     for (int32_t token = 0; token < tokenizer_->n_vocab(); ++token) {
       all_.push_back(token);
       pieces_.push_back(tokenizer_->Piece(token, /*render_special=*/true));
     }
   }
   static void TearDownTestSuite() {
-    delete tokenizer_;
-    tokenizer_ = nullptr;
+    TwinTokenizerTest::TearDownTestSuite();
     all_.clear();
     pieces_.clear();
   }
@@ -249,7 +245,6 @@ class GbnfVocabulary : public ::testing::Test {
     }
   }
 
-  static inline Tokenizer* tokenizer_ = nullptr;
   static inline std::vector<int32_t> all_;
   static inline std::vector<std::string> pieces_;  // by token
 };

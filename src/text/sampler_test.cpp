@@ -9,27 +9,15 @@
 #include <limits>
 #include <set>
 
-#include "support/paths.h"
+#include "support/twin_tokenizer.h"
 
 namespace espalier {
 namespace {
 
 using ::testing::HasSubstr;
 
-class SamplerTest : public ::testing::Test {
+class SamplerTest : public test::TwinTokenizerTest {
  protected:
-  static void SetUpTestSuite() {
-    auto model = Model::Open(test::ModelPath("espalier-twin-f16.gguf"));
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    auto tokenizer = Tokenizer::Open(**model);
-    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
-    tokenizer_ = tokenizer->release();
-  }
-  static void TearDownTestSuite() {
-    delete tokenizer_;
-    tokenizer_ = nullptr;
-  }
-
   void SetUp() override { logits_.assign(static_cast<size_t>(tokenizer_->n_vocab()), 0.0f); }
 
   std::unique_ptr<Sampler> Create(const SamplerOptions& options) {
@@ -53,7 +41,6 @@ class SamplerTest : public ::testing::Test {
     return options;
   }
 
-  static inline Tokenizer* tokenizer_ = nullptr;
   std::vector<float> logits_;
 };
 

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "support/gguf_bytes.h"
 #include "support/paths.h"
+#include "support/twin_tokenizer.h"
 
 namespace espalier {
 namespace {
@@ -26,15 +27,7 @@ std::shared_ptr<const Model> OpenTwin() {
   return model.ok() ? *model : nullptr;
 }
 
-class TokenizerTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto tokenizer = Tokenizer::Open(*OpenTwin());
-    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
-    tokenizer_ = std::move(*tokenizer);
-  }
-  std::unique_ptr<Tokenizer> tokenizer_;
-};
+using TokenizerTest = test::TwinTokenizerTest;
 
 // The ids come from stock `llama-tokenize -m espalier-twin-f16.gguf --ids -p TEXT` (with --no-bos in the second).
 TEST_F(TokenizerTest, GivesTheTokensOfStockLlamaTokenize) {
